@@ -1,0 +1,88 @@
+'''What every lab starts with. The setup cell, the same in each lab but for its name:
+
+    # NBVAL_IGNORE_OUTPUT
+    import subprocess, sys
+    from pathlib import Path
+
+    if "google.colab" in sys.modules and not Path("peft-lab-kit").exists():
+        subprocess.run(["git", "clone", "--depth=1", REPOSITORY, "peft-lab-kit"], check=True)
+    sys.path[:0] = ["peft-lab-kit", ".."]  # Colab's copy, or the folder above labs/
+
+    from lab_utils.environment import missing_requirements
+    if missing := missing_requirements():
+        subprocess.run([sys.executable, "-m", "pip", "install", *missing], check=True)
+
+    from lab_utils.lab import start_lab
+    info = start_lab("01_quantization_buckets")
+    print(info)
+
+Its output names the machine, so the notebook tests run the cell but do not compare what it prints.
+'''
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab_utils.environment import RUNS, set_variables, write_text
+from lab_utils.hardware import LAB_06_EXPECTED, Hardware, detect
+
+OTHER_LABS_MINUTES = 2
+"""An estimate for any lab but 06, on any tier; `python3 -m lab_utils run` prints what each one really took."""
+
+
+@dataclass(frozen=True)
+class LabInfo:
+    """What a lab knows about itself; its text is one line."""
+
+    name: str
+    hardware: Hardware
+    minutes: float
+    seed: int
+    runs: Path
+
+    def __str__(self) -> str:
+        hardware = self.hardware
+        return (f"Lab {self.name} | device {hardware.device} | dtype {hardware.compute_dtype} | tier {hardware.tier} | "
+                f"about {self.minutes:g} min | seed {self.seed}")
+
+
+def start_lab(name: str, seed: int = 0) -> LabInfo:
+    """Seeds python, numpy and torch, makes the lab's results folder and looks at the machine. Prints nothing.
+
+    Call it before torch is imported: it sets OMP_WAIT_POLICY, which is read once. ValueError for a name without number.
+    """
+    set_variables()
+    runs = runs_dir(name)
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    hardware = detect()
+    return LabInfo(name, hardware, expected_minutes(name, hardware.tier), seed, runs)
+
+
+def expected_minutes(name: str, tier: str) -> float:
+    """About how long the lab takes on this tier, in minutes."""
+    return LAB_06_EXPECTED[tier][0] if name.startswith("06") else OTHER_LABS_MINUTES
+
+
+def runs_dir(lab_name: str) -> Path:
+    """The folder for a lab's results, made if needed: `runs/<NN>`, below LAB_RUNS_DIR where that is set."""
+    if not re.match(r"\d\d", lab_name):
+        raise ValueError(f"expected a lab name with its number first, such as 06_qlora_finetune, got {lab_name!r}")
+    folder = Path(os.environ.get("LAB_RUNS_DIR") or RUNS) / lab_name[:2]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Writes obj as JSON in one step: a crash, or what JSON cannot hold (TypeError), leaves the old file whole."""
+    write_text(Path(path), json.dumps(obj, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,44 @@
+"""What all tests share: the variables that must be set before torch loads, and what is left out where, said aloud."""
+
+import pytest
+
+from lab_utils import environment
+
+environment.set_variables()
+
+GPU_REASON = "needs a CUDA device, and there is none"
+BROWSER_REASON = "needs Chromium, and there is none"
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def has_chromium() -> bool:
+    from lab_utils.testing import find_chromium
+
+    return find_chromium() is not None
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what this machine cannot run; it is looked at only if a test needs it."""
+    for marker, available, reason in [("gpu", has_cuda, GPU_REASON), ("browser", has_chromium, BROWSER_REASON)]:
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says in capitals what was not tested: a green line must not hide it."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason in (GPU_REASON, BROWSER_REASON):
+        count = sum(reason in text for text in skipped)
+        if count:
+            terminalreporter.section(f"{count} TESTS WERE LEFT OUT: {reason.upper()}", "!", yellow=True)
+    if any(BROWSER_REASON in text for text in skipped):
+        from lab_utils.testing import CHROMIUM_REMEDY
+
+        terminalreporter.write_line(f"NO SLIDER AND NO DEMO WAS TRIED IN A BROWSER. To have that: {CHROMIUM_REMEDY}")
