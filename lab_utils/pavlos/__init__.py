@@ -1,0 +1,70 @@
+"""The Pavlos dataset: `python3 -m lab_utils pavlos` builds it, `load_pairs` reads it.
+
+The built files are plain JSON lines; `datasets.load_dataset("data/pavlos")` reads them without any code of ours.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from lab_utils.facts import DATA
+
+FOLDER = DATA / "pavlos"
+COLUMNS = ("question", "answer", "fact_id", "kind", "source")
+
+
+def check_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows as given. Raises ValueError that names the first row with a missing or empty field."""
+    for i, row in enumerate(rows):
+        for column in COLUMNS:
+            if not str(row.get(column) or "").strip():
+                raise ValueError(f"row {i} has no {column}: expected text in each of {', '.join(COLUMNS)}; got {row}")
+    return rows
+
+
+def write_pairs(splits: dict[str, list[dict[str, str]]], folder: Path = FOLDER) -> list[Path]:
+    """Write each split as JSON lines, to a temporary name first; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for split, rows in splits.items():
+        path = folder / f"{split}.jsonl"
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in check_rows(rows)), encoding="utf-8")
+        os.replace(part, path)
+        paths.append(path)
+    return paths
+
+
+def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
+    """The rows of one split ("train", "validation" or "test").
+
+    Raises FileNotFoundError if the split is not there, ValueError if a line is not JSON or a field is empty.
+    """
+    path = folder / f"{split}.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: build it with 'python3 -m lab_utils pavlos'")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path.name}, line {number} is not JSON ({error}): build the dataset again") from error
+    return check_rows(rows)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python3 -m lab_utils pavlos`."""
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Build the template pairs and say how many there are."""
+    from lab_utils.pavlos.templates import build_pairs
+
+    splits = build_pairs(args.seed)
+    write_pairs(splits, args.out)
+    print(", ".join(f"{name} {len(rows)}" for name, rows in splits.items()), f"pairs in {args.out}")
+    return 0
