@@ -1,0 +1,76 @@
+"""`python3 -m lab_utils bench NAME`: measure on this machine, in one run, and print the ratio.
+
+A benchmark is a function of the parsed arguments that prints a table and returns an exit code; BENCHES lists them.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `bench` understands."""
+    parser.add_argument("name", choices=sorted(BENCHES), help="what to measure")
+    parser.add_argument("--size", type=int, default=4096, help="rows and columns of the tensor (default 4096)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repetitions (default 5)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one benchmark and return its exit code."""
+    return BENCHES[args.name](args)
+
+
+def seconds_alternating(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
+    """Median seconds of each call. They take turns, so that a busy moment of the machine hits all alike."""
+    for call in calls.values():
+        call()  # warm up
+    times = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def bench_quantization(args: argparse.Namespace) -> int:
+    """Block-wise NF4, ours against bitsandbytes: seconds, ratio, and the largest difference, which must be 0."""
+    import bitsandbytes.functional as bnb
+    import torch
+
+    from lab_utils import quantization
+
+    torch.manual_seed(0)
+    x = torch.randn(args.size, args.size)
+    packed, absmax = quantization.quantize_nf4(x)
+    their_packed, state = bnb.quantize_4bit(x, blocksize=64, quant_type="nf4")
+    seconds = seconds_alternating(
+        {
+            "quantize ours": lambda: quantization.quantize_nf4(x),
+            "quantize bitsandbytes": lambda: bnb.quantize_4bit(x, blocksize=64, quant_type="nf4"),
+            "dequantize ours": lambda: quantization.dequantize_nf4(packed, absmax, tuple(x.shape)),
+            "dequantize bitsandbytes": lambda: bnb.dequantize_4bit(their_packed, state),
+        },
+        args.repeats,
+    )
+    ours, theirs = quantization.dequantize_nf4(packed, absmax, tuple(x.shape)), bnb.dequantize_4bit(their_packed, state)
+    different_codes = (packed != their_packed.reshape(-1)).sum().item()
+    difference = (ours - theirs).abs().max().item()
+    print_ratios(seconds, f"NF4, {args.size} x {args.size} float32, blocks of 64, {torch.get_num_threads()} threads")
+    print(f"different bytes of codes: {different_codes}    largest difference of a weight: {difference:g}")
+    return 0 if difference == 0 and different_codes == 0 else 1
+
+
+def print_ratios(seconds: dict[str, float], title: str) -> None:
+    """A row for each step and one for all of them together: ours, bitsandbytes', ratio."""
+    steps = sorted({name.split()[0] for name in seconds}, reverse=True)
+    rows = [(step, seconds[f"{step} ours"], seconds[f"{step} bitsandbytes"]) for step in steps]
+    rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    print(title)
+    print(f"{'':<12}{'ours':>10}{'bitsandbytes':>15}{'ratio':>8}")
+    for step, ours, theirs in rows:
+        print(f"{step:<12}{ours:>8.4f} s{theirs:>13.4f} s{ours / theirs:>7.2f}x")
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], int]] = {"quantization": bench_quantization}

@@ -1,0 +1,121 @@
+"""Pictures of labs 01 and 02: they draw the numbers they were given, say them in words, and are well-formed."""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import torch
+
+from lab_utils import double_quantization as dq
+from lab_utils import memory, numerics
+from lab_utils import quantization as q
+from lab_utils.plots import double_quantization as dq_plots
+from lab_utils.plots import quantization as q_plots
+from lab_utils.plots import style
+
+SVG = "{http://www.w3.org/2000/svg}"
+X = q.example_values("normal", 512)
+RESULTS = q.compare_codebooks(X, 4, 64)
+POINTS = dq.trade_off(X, (16, 64, 256))
+SIZES = {"bf16": 130.0, "nf4": 36.6}
+
+LIVE = {
+    "bits": lambda: q_plots.bits_picture(0.1, numerics.store_everywhere(0.1)),
+    "buckets": lambda: q_plots.buckets_picture(X, RESULTS, "normal"),
+    "outlier": lambda: dq_plots.outlier_picture(X[:64], 0.13, 0.01, 16),
+    "block size": lambda: dq_plots.block_size_picture(POINTS, 64),
+    "memory": lambda: dq_plots.memory_picture("65B", SIZES, memory.CARDS, {"bf16": [], "nf4": ["L40S 48 GB"]}),
+}
+STATIC = {
+    "buckets": lambda: q_plots.buckets_figure(X, RESULTS, "normal"),
+    "rounding": lambda: q_plots.rounding_figure(X[:8], X[:8] + 0.01, 0.02),
+    "usage": lambda: q_plots.usage_figure(RESULTS[2].codebook, RESULTS[2].usage),
+    "normal float": lambda: q_plots.normal_float_figure(q.nf4_codebook()),
+    "rmse": lambda: q_plots.rmse_figure({"normal": {"nf4": 0.09, "int4": 0.11}, "uniform": {"nf4": 0.06, "int4": 0.04}}),
+    "outlier": lambda: dq_plots.outlier_figure([3, 300], [0.01, 0.7], [0.01, 0.05], 64),
+    "trade-off": lambda: dq_plots.trade_off_figure(POINTS),
+    "ledger": lambda: dq_plots.ledger_figure({"a": memory.bytes_by_part(memory.Scheme("", 8, 5, 32), 25)}),
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_live_pictures_are_well_formed_and_described(name):
+    made = LIVE[name]()
+    root = ElementTree.fromstring(made)
+    assert root.tag == f"{SVG}svg" and root.get("role") == "img"
+    assert root.get("aria-label") == made.description and made.description.count(".") >= 1
+    assert made._repr_html_() == str(made)
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_live_pictures_stay_inside_and_are_large_enough_to_read(name):
+    root = ElementTree.fromstring(LIVE[name]())
+    width, height = map(float, root.get("viewBox").split()[2:])
+    for box in root.iter(f"{SVG}rect"):
+        assert -1 <= float(box.get("x")) and float(box.get("x")) + float(box.get("width")) <= width + 8
+        assert -1 <= float(box.get("y")) and float(box.get("y")) + float(box.get("height")) <= height + 1
+    for words in root.iter(f"{SVG}text"):
+        assert 0 <= float(words.get("y")) <= height and float(words.get("font-size")) >= 18
+        assert "nan" not in words.text
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_live_pictures_are_light(name):
+    assert len(LIVE[name]()) < 120_000
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_static_pictures_have_alt_text_and_pixels(name):
+    made = STATIC[name]()
+    assert re.search(r'<img alt="[^"]{20,}"', made)
+    data = base64.b64decode(made.split("base64,")[1].split('"')[0])
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(data), format="png")
+    assert pixels.shape[0] >= 300 and pixels[..., :3].std() > 0.05, "something is drawn"
+    assert STATIC[name]() == made, "the same numbers give the same bytes"
+
+
+def test_pictures_say_the_numbers_they_draw():
+    bits = LIVE["bits"]()
+    assert "FP16 stores 0.0999756 (rounded)" in bits.description and "0.0999755859" in bits
+    buckets = LIVE["buckets"]()
+    for result in RESULTS:
+        assert f"RMSE {result.rmse:.4f}" in buckets
+    assert f"Best: {min(RESULTS, key=lambda r: r.rmse).name}" in buckets.description
+    assert "13.0 times less" in LIVE["outlier"]().description
+    assert "4.500 bits per weight, 4.127 with" in LIVE["block size"]().description
+    assert "no single card here" in LIVE["memory"]() and "L40S 48 GB" in LIVE["memory"]()
+
+
+def test_as_many_bit_boxes_as_bits():
+    root = ElementTree.fromstring(LIVE["bits"]())
+    digits = [words.text for words in root.iter(f"{SVG}text") if words.text in ("0", "1")]
+    assert len(digits) == 32 + 16 + 16 + 8 + 8 + 4
+
+
+def test_histogram_hides_no_value():
+    assert sum(q_plots.histogram(torch.tensor([-9.0, 0.0, 9.0]), -1, 1)) == 3
+
+
+def test_svg_helpers():
+    assert "a &lt;b&gt;" in style.text(0, 0, "a <b>")
+    assert 'aria-label="say &quot;x&quot;"' in style.svg(10, 10, 'say "x"')
+    two = style.bars([1, 2], 0, 0, 10, 10, "red")
+    assert two.count("<rect") == 2 and 'height="10.0"' in two and 'height="5.0"' in two
+    assert style.bars([0, 0], 0, 0, 10, 10, "red").count('height="0.0"') == 2
+    assert style.placed(5, 0, 10, 100, 200) == 150 and style.placed(50, 0, 10, 100, 200) == 200
+    assert style.DASHES[1] in style.line([(0, 0), (1, 1)], dash=style.DASHES[1])
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_colors_can_be_read_on_white():
+    for color in (style.BLACK, style.GREY, style.BLUE, style.VERMILLION, style.GREEN):
+        assert 1.05 / (luminance(color) + 0.05) >= 3, "WCAG: 3 to 1 for large text"
