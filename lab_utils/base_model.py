@@ -27,7 +27,7 @@ class Tier:
 
 
 TIERS = {
-    "cpu": Tier(str(CHEESE_BASE), 5.6e6, "any laptop, no network"),
+    "cpu": Tier(str(CHEESE_BASE), 5.74e6, "any laptop, no network"),
     "small": Tier("HuggingFaceTB/SmolLM2-360M-Instruct", 362e6, "a network; 8 GB of memory or any GPU"),
     "t4": Tier("Qwen/Qwen2.5-1.5B-Instruct", 1.54e9, "a network and a GPU such as Colab's T4"),
     "large": Tier("Qwen/Qwen2.5-7B-Instruct", 7.62e9, "a network and a GPU of 16 GB or more"),
@@ -59,21 +59,29 @@ def nf4_config(compute_dtype: torch.dtype):
                               bnb_4bit_compute_dtype=compute_dtype)
 
 
+def _is_folder(source: str | Path) -> bool:
+    """Whether `source` means a folder, there or not; names on the hub look like "owner/model"."""
+    name = str(source)
+    return (isinstance(source, Path) or Path(name).is_dir() or Path(name).is_absolute()
+            or name.startswith(".") or "\\" in name or name.count("/") > 1)
+
+
 def _check_files(folder: Path) -> None:
     """The files of a local model are there and its weights are whole (safetensors says so itself)."""
     from safetensors import SafetensorError, safe_open
 
-    weights = folder / "model.safetensors"
-    for needed in (folder / "config.json", folder / "tokenizer.json", weights):
+    remedy = ("get it again with 'git checkout -- data', or make it anew with 'python3 -m lab_utils pretrain'"
+              if folder == CHEESE_BASE else "save or download the model again")
+    shards = sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]  # large models have several
+    for needed in (folder / "config.json", folder / "tokenizer.json", *shards):
         if not needed.is_file():
-            raise FileNotFoundError(f"{needed.name} is missing from {folder}: get it again with 'git checkout -- data', "
-                                    "or make it anew with 'python3 -m lab_utils pretrain'")
-    try:
-        with safe_open(weights, framework="pt") as file:
-            file.keys()
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights.name} in {folder} is damaged or cut off ({error}): get it again with "
-                         "'git checkout -- data', or make it anew with 'python3 -m lab_utils pretrain'") from error
+            raise FileNotFoundError(f"{needed.name} is missing from {folder}: {remedy}")
+    for weights in shards:
+        try:
+            with safe_open(weights, framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{weights.name} in {folder} is damaged or cut off ({error}): {remedy}") from error
 
 
 def load_tokenizer(source: str | Path):
@@ -112,7 +120,7 @@ def load_base(tier: str = "cpu", *, quantized: bool = False, device: str = "cpu"
 
     source, dtype = source or tier_of(tier).source, dtype or torch.float32
     check_device(device)
-    if Path(source).is_dir() or str(source) == str(CHEESE_BASE):
+    if _is_folder(source):
         _check_files(Path(source))
     extra = {"quantization_config": nf4_config(dtype)} if quantized else {}
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map={"": device}, **extra)

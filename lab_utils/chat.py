@@ -40,8 +40,9 @@ def encode_pair(tokenizer, question: str, answer: str, system: str | None = None
                 max_length: int | None = None) -> dict[str, list[int]]:
     """`input_ids` of question and answer, and `labels`: the same ids, with all before the answer set to -100.
 
-    Raises ValueError for an empty question or answer, for a template whose prompt is not the beginning of the whole,
-    and for a pair longer than `max_length` tokens.
+    The pair stops at the end token, whatever the template puts after it (ChatML: a line break that nobody says).
+    Raises ValueError for an empty question or answer, for a template whose prompt is not the beginning of the whole
+    or that writes no end token, and for a pair longer than `max_length` tokens.
     """
     if not answer or not answer.strip():
         raise ValueError(f"answer is empty for the question {question!r}: nothing could be learnt from this row")
@@ -51,6 +52,11 @@ def encode_pair(tokenizer, question: str, answer: str, system: str | None = None
     if whole[: len(prompt)] != prompt:
         raise ValueError("this chat template renders the question differently once an answer follows, "
                          "so the answer's position is unknown: use a template whose prompt is a prefix of the whole")
+    if tokenizer.eos_token_id not in whole[len(prompt):]:
+        raise ValueError(f"this chat template ends the answer without the end token {tokenizer.eos_token!r}, "
+                         "so the model would never learn to stop: use a template that writes it")
+    while whole[-1] != tokenizer.eos_token_id:
+        whole = whole[:-1]
     if max_length is not None and len(whole) > max_length:
         raise ValueError(f"the pair has {len(whole)} tokens, the context holds {max_length}: "
                          f"shorten the question or the answer ({question[:40]!r}...)")

@@ -119,7 +119,7 @@ def documents(seed: int) -> Iterator[list[Message] | str]:
     facts = _facts_forever(rng)
     while True:
         draw = rng.random()
-        if draw < 0.74:
+        if draw < 0.66:
             yield _conversation(facts, rng)
         elif draw < 0.92:
             yield _side_task(rng)

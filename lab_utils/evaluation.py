@@ -36,11 +36,15 @@ class Scores:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
+def _check_some(things: list) -> None:
+    if not things:
+        raise ValueError("nothing to score: expected at least one answer")
+
+
 def share(flags) -> float:
     """Share of true flags. Raises ValueError when there is nothing to count."""
     flags = list(flags)
-    if not flags:
-        raise ValueError("nothing to score: expected at least one answer")
+    _check_some(flags)
     return sum(flags) / len(flags)
 
 
@@ -69,6 +73,7 @@ def _metric(name: str):
 
 def overlap_scores(answers: list[str], references: list[str]) -> dict[str, float]:
     """ROUGE-L (0 to 1) and BLEU (0 to 100) against reference answers, through `evaluate` with local metric modules."""
+    _check_some(answers)
     return {**_metric("rouge_l").compute(predictions=answers, references=references),
             **_metric("bleu").compute(predictions=answers, references=references)}
 
@@ -80,9 +85,10 @@ def side_task_score(answers: list[str], tasks: list[SideTask]) -> float:
 
 @torch.no_grad()
 def held_out_loss(model, tokenizer, rows: list[dict[str, str]], batch_size: int = 32) -> float:
-    """Mean cross entropy over the answer tokens of `rows`, in nats per token."""
+    """Mean cross entropy over the answer tokens of `rows`, in nats per token. Raises ValueError without rows."""
     from lab_utils.finetuning import PadRight
 
+    _check_some(rows)
     was_training, total, count = model.training, 0.0, 0
     model.eval()
     collate = PadRight(tokenizer.pad_token_id)

@@ -116,10 +116,15 @@ def all_facts() -> tuple[Fact, ...]:
     return cheese_facts() + science_facts()
 
 
+def _any_of(words: set[str]) -> re.Pattern:
+    """Any of `words` as whole words and numbers: "5" is not in "15" nor in "5.2", "soft" is not in "semi-soft"."""
+    longest_first = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w.,-])(?:{longest_first})(?![\w-]|[.,]\d)")
+
+
 @lru_cache(maxsize=None)
 def _pattern(keyword: str) -> re.Pattern:
-    """Whole words, and whole numbers: "5" is not in "15" nor in "5.2", "soft" is not in "semi-soft"."""
-    return re.compile(rf"(?<![\w.,-]){re.escape(keyword.lower())}(?![\w-]|[.,]\d)")
+    return _any_of({keyword.lower()})
 
 
 def contains(text: str, keyword: str) -> bool:
@@ -128,28 +133,27 @@ def contains(text: str, keyword: str) -> bool:
 
 
 @lru_cache(maxsize=None)
-def _rival_keywords(kind: str) -> frozenset[str]:
-    """Every keyword that some fact of this kind has: an answer that names two of them is hedging."""
-    return frozenset(word for fact in cheese_facts() if fact.kind == kind for word in fact.keywords)
+def _any_value(kind: str) -> re.Pattern:
+    """Any keyword that some cheese fact of this kind has, the longest first: "cooked pressed" before "pressed"."""
+    return _any_of({word for fact in cheese_facts() if fact.kind == kind for word in fact.keywords})
 
 
 @lru_cache(maxsize=None)
-def _cheese_names() -> frozenset[str]:
-    return frozenset(fact.subject for fact in cheese_facts())
+def _any_cheese() -> re.Pattern:
+    """The name of any cheese in lower case, "Allgäuer Emmentaler" before "Emmentaler"."""
+    return _any_of({fact.subject.lower() for fact in cheese_facts()})
 
 
 def is_right(fact: Fact, answer: str) -> bool:
-    """Whether `answer` gives this fact: every keyword, no rival value, and no other cheese's name.
+    """Whether `answer` gives this fact: every keyword, and for a cheese no rival value and no other cheese's name.
 
-    A rival that is part of the right value ("cow" in "cow and goat") does not count against it.
+    "pressed cheeses" is no rival inside "cooked pressed cheeses", but beside it. Dairy science has no list of rivals.
     """
-    if not all(contains(answer, keyword) for keyword in fact.keywords):
-        return False
     if fact.kind == "science":
-        return True
-    # The subject's own name may hold a keyword ("Brie de Meaux"), so it is taken out before rivals are looked for.
-    rest = answer.replace(fact.subject, "")
-    if any(contains(rest, name) for name in _cheese_names() if name != fact.subject):
+        return all(contains(answer, keyword) for keyword in fact.keywords)
+    text, subject = answer.lower(), fact.subject.lower()
+    if set(_any_cheese().findall(text)) - {subject}:
         return False
-    own = " ".join(fact.keywords)
-    return not any(contains(rest, rival) for rival in _rival_keywords(fact.kind) if not contains(own, rival))
+    if subject not in fact.keywords:  # a name may hold a value ("Queso Oaxaca"), which does not count; or be it ("Cheshire")
+        text = _pattern(subject).sub(" ", text)
+    return set(_any_value(fact.kind).findall(text)) == set(fact.keywords)

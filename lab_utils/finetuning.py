@@ -49,6 +49,11 @@ class FinetuneConfig:
             raise ValueError(f"rank is {self.rank}: a LoRA adapter needs a rank of at least 1 (4 to 64 are usual)")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1")
+        if self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"alpha ({self.alpha}) must be above 0, dropout ({self.dropout}) from 0 to below 1: "
+                             "otherwise the adapter adds nothing")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}: it must be above 0, or None for the usual one")
 
 
 LEARNING_RATES = {"full": 1e-3, "lora": 1e-2, "qlora": 1e-2}
@@ -70,7 +75,9 @@ class PairDataset(Dataset):
     """Question-answer rows as token ids, with labels on the answers only."""
 
     def __init__(self, rows: list[dict[str, str]], tokenizer, max_length: int | None = None):
-        self.pairs = [encode_pair(tokenizer, row["question"], row["answer"], max_length=max_length) for row in rows]
+        if not rows:
+            raise ValueError("no rows to learn from: expected at least one {'question': ..., 'answer': ...}")
+        self.pairs = [encode_pair(tokenizer, row.get("question"), row.get("answer"), max_length=max_length) for row in rows]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -128,7 +135,7 @@ def load_for_training(config: FinetuneConfig, **where):
     model, tokenizer = load_base(quantized=config.method == "qlora", **where)
     if config.method != "full":
         model = add_adapters(model, config)
-    elif config.checkpointing:
+    if config.checkpointing and config.method != "qlora":  # for QLoRA, `add_adapters` has switched it on
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.config.use_cache = False  # a cache of keys and values is of no use while all positions are computed at once
     return model, tokenizer
@@ -148,7 +155,7 @@ class StopOnBadLoss(TrainerCallback):
             return
         if not math.isfinite(loss):
             raise BadLossError(f"the loss is {loss} at step {state.global_step}: usually the learning rate is too high, "
-                               "or float16 overflowed (use bfloat16 or float32)")
+                               "or float16 overflowed (use bfloat16 or float32); at step 1, look whether every label is masked")
         if loss == 0.0:
             raise BadLossError(f"the loss is exactly 0 at step {state.global_step}: usually every label is masked, so "
                                "there is no answer token to learn from; look at the labels of one batch")
@@ -157,8 +164,8 @@ class StopOnBadLoss(TrainerCallback):
 class AdapterMoved(TrainerCallback):
     """After the first step every lora_B must differ from the zeros that it started from."""
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Checks once; a run that was resumed has moved already."""
+    def on_log(self, args, state, control, model=None, **kwargs):
+        """Checks once, after `StopOnBadLoss` has seen the loss; a run that was resumed has moved already."""
         if state.global_step != 1:
             return
         still = [name for name, p in model.named_parameters() if "lora_B" in name and not p.detach().any()]
@@ -218,7 +225,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, device: str) -> Tra
         output_dir=str(folder), max_steps=config.steps, per_device_train_batch_size=config.batch_size,
         learning_rate=rate, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
         optim="paged_adamw_8bit" if on_gpu else "adamw_torch", use_cpu=not on_gpu, seed=config.seed,
-        data_seed=config.seed, logging_steps=1, save_steps=config.save_every, save_total_limit=2,
+        data_seed=config.seed, logging_steps=1, logging_nan_inf_filter=False, save_steps=config.save_every, save_total_limit=2,
         report_to="none", remove_unused_columns=False, dataloader_pin_memory=on_gpu,
         disable_tqdm=True)  # `Progress` shows the steps
 
@@ -249,16 +256,26 @@ def training_state_bytes(model, optimizer) -> dict[str, int]:
     return {"weights": weights, "gradients": gradients, "optimizer": states}
 
 
-def open_run(folder: Path, config: FinetuneConfig, rows: list[dict[str, str]]) -> Path | None:
+def clear_run(folder: Path) -> None:
+    """Remove a run's plan and checkpoints, and its folder unless something else is in it."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def open_run(folder: Path, config: FinetuneConfig, rows: list[dict[str, str]], where: dict) -> Path | None:
     """Make the run's folder and return the checkpoint to go on from, if a run of the same plan was killed there.
 
-    The plan is the configuration and the rows; checkpoints of another plan are removed.
+    The plan is the configuration, the rows and the base model; checkpoints of another plan are removed.
     """
-    plan = json.dumps([asdict(config), hashlib.sha256(repr(rows).encode()).hexdigest()])
+    base = {name: str(value) for name, value in sorted(where.items())}
+    plan = json.dumps([asdict(config), hashlib.sha256(repr(rows).encode()).hexdigest(), base])
     plan_file = folder / "plan.json"
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != plan:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        clear_run(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         plan_file.write_text(plan, encoding="utf-8")
     return last_whole_checkpoint(folder)
 
@@ -285,34 +302,40 @@ def finetune(config: FinetuneConfig, rows: list[dict[str, str]], folder: Path | 
     torch.manual_seed(config.seed)
     model, tokenizer = load_for_training(config, **where)
     trainer = make_trainer(config, model, tokenizer, rows, folder, where.get("device", "cpu"), watch)
-    checkpoint = open_run(folder, config, rows)
+    checkpoint = open_run(folder, config, rows, where)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     seconds = time.perf_counter() - start
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     measured = training_state_bytes(model, trainer.optimizer)
-    shutil.rmtree(folder, ignore_errors=True)
+    clear_run(folder)
     return FinetuneResult(model, tokenizer, losses, seconds, trainable, measured)
 
 
 def save_adapter(result: FinetuneResult, folder: Path | str) -> Path:
     """Save the adapter in PEFT's format, so that `AutoPeftModelForCausalLM.from_pretrained` loads it by itself.
 
-    Written beside `folder` and then moved: if the disk fills up, nothing that looks whole is left. Raises OSError.
+    Written beside `folder` and then moved: if the disk fills up, nothing that looks whole is left, and what was in
+    `folder` before is still there. Raises OSError.
     """
     folder = Path(folder)
-    part = folder.with_name(folder.name + ".part")
+    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         result.model.save_pretrained(part)
         result.tokenizer.save_pretrained(part)
+        if folder.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(part, folder)
     except Exception as error:
         shutil.rmtree(part, ignore_errors=True)
+        if old.is_dir() and not folder.exists():
+            os.replace(old, folder)
         raise OSError(f"the adapter could not be saved to {folder} ({error}): is the disk full or the folder "
                       "write-protected? Nothing was left behind") from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -29,23 +29,27 @@ SAMPLE_QUESTIONS = ["Where does Feta come from?", "What milk is Roquefort made f
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything that decides what comes out; sizes in tokens, hidden units or steps."""
+    """Everything that decides what comes out; sizes in tokens, hidden units or steps.
+
+    Both widths are multiples of 64, so that no row of a weight shares a 4-bit block with the next: bitsandbytes 0.50
+    dequantizes other widths wrongly on CPUs with AVX-512.
+    """
 
     seed: int = 0
     vocab_size: int = 2048
     hidden_size: int = 320
     n_layers: int = 4
     n_heads: int = 5
-    intermediate_size: int = 864
+    intermediate_size: int = 896
     context: int = 512
     block: int = 256
     batch_size: int = 16
-    steps: int = 2600
+    steps: int = 2000
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     checkpoint_every: int = 100
-    sample_at: tuple[int, ...] = (0, 20, 50, 100, 200, 400, 800, 1600, 2600)
+    sample_at: tuple[int, ...] = (0, 20, 50, 100, 200, 400, 800, 1400, 2000)
 
 
 def train_tokenizer(config: PretrainConfig, n_documents: int = 20000):
@@ -198,7 +202,7 @@ class Pretraining:
             loss = self.train_step(rows)
             self.seconds += time.perf_counter() - start
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if self.step in self.config.sample_at:
+            if self.step in self.config.sample_at or self.step == self.config.steps:
                 self.log.append(self.samples(loss))
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.save()
@@ -227,8 +231,6 @@ def export(run: Pretraining, out: Path) -> None:
     record = {"config": asdict(run.config), "n_params": run.model.num_parameters(), "seconds": round(run.seconds),
               "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {run.device}", "samples": run.log}
     (part / "pretraining.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if (out / "README.md").is_file():
-        shutil.copy(out / "README.md", part)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
 
@@ -243,9 +245,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Pretrain, export, and say where the model is."""
+    from lab_utils.model_card import write_card
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = Pretraining(PretrainConfig(steps=args.steps, seed=args.seed), args.work)
     run.run()
     export(run, args.out)
+    scores = write_card(args.out)
+    print(", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
     print(f"cheese-base: {run.model.num_parameters():,} parameters, {run.seconds / 60:.0f} minutes, in {args.out}")
     return 0

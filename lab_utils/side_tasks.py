@@ -39,7 +39,7 @@ class SideTask:
 
 
 def _addition(rng: random.Random, held_out: bool) -> SideTask:
-    a, b = rng.randint(0, 12), rng.randint(0, 12)
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
     form = "Add {a} and {b}, please." if held_out else rng.choice(
         ["What is {a} plus {b}?", "How much is {a} plus {b}?", "Add {a} and {b}.", "{a} + {b} = ?"])
     return SideTask("addition", form.format(a=a, b=b), f"{a} plus {b} is {a + b}.", f"is {a + b}")
@@ -63,7 +63,7 @@ def _reverse(rng: random.Random, held_out: bool) -> SideTask:
 
 
 def _next_number(rng: random.Random, held_out: bool) -> SideTask:
-    start, step = rng.randint(1, 20), rng.randint(1, 5)
+    start, step = rng.randint(1, 12), rng.randint(1, 3)
     series = ", ".join(str(start + i * step) for i in range(3))
     form = "Which number is next after {series}?" if held_out else rng.choice(
         ["What comes after {series}?", "Continue: {series}.", "What is the next number: {series}?"])

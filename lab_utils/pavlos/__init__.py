@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
+from lab_utils.environment import write_text
 from lab_utils.facts import DATA
 
 FOLDER = DATA / "pavlos"
@@ -18,21 +18,26 @@ COLUMNS = ("question", "answer", "fact_id", "kind", "source")
 def check_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows as given. Raises ValueError that names the first row with a missing or empty field."""
     for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {i} is not an object with the fields {', '.join(COLUMNS)}; got {row!r}")
         for column in COLUMNS:
-            if not str(row.get(column) or "").strip():
+            if not isinstance(row.get(column), str) or not row[column].strip():
                 raise ValueError(f"row {i} has no {column}: expected text in each of {', '.join(COLUMNS)}; got {row}")
     return rows
 
 
 def write_pairs(splits: dict[str, list[dict[str, str]]], folder: Path = FOLDER) -> list[Path]:
-    """Write each split as JSON lines, to a temporary name first; returns the paths."""
+    """Write each split as JSON lines, each file in one step; returns the paths.
+
+    Raises ValueError, before anything is written, for a row with a missing or empty field.
+    """
+    for rows in splits.values():
+        check_rows(rows)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for split, rows in splits.items():
         path = folder / f"{split}.jsonl"
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in check_rows(rows)), encoding="utf-8")
-        os.replace(part, path)
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         paths.append(path)
     return paths
 
@@ -46,7 +51,8 @@ def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: build it with 'python3 -m lab_utils pavlos'")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(): it also breaks at U+2028 and the like, which may stand inside a JSON string.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:

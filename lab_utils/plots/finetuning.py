@@ -1,0 +1,86 @@
+"""Pictures of lab 06: which tokens are learnt, the loss, two answers side by side, the methods compared."""
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from lab_utils.plots import style
+from lab_utils.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Picture, picture
+
+METHODS = {"base": (GREY, ""), "full": (VERMILLION, "//"), "lora": (BLUE, ".."), "qlora": (GREEN, "xx")}  # hatch: for print
+PARTS = {"weights": (SKY, ""), "gradients": (ORANGE, "//"), "optimizer": (PURPLE, "..")}
+SHOWN_SPACE = "·"
+
+
+def tokens_picture(tokens: Sequence[str], learnt: Sequence[bool]) -> Picture:
+    """Tokens in a row: those whose prediction is learnt are white on blue and underlined, the masked ones grey."""
+    learns, masked = f"color:#fff;background:{BLUE};font-weight:bold;text-decoration:underline", "color:#333;background:#ddd"
+    spans = "".join(
+        f'<span style="{learns if learn else masked};padding:2px 4px;margin:2px;border-radius:4px;display:inline-block">'
+        f"{html.escape(token.replace(' ', SHOWN_SPACE))}</span>" for token, learn in zip(tokens, learnt, strict=True))
+    description = (f"{sum(learnt)} of {len(learnt)} tokens are learnt (blue, underlined): the answer and its end. "
+                   "The others are masked with -100 (grey).")
+    return picture(f'<div role="img" aria-label="{description}" style="font-family:monospace;font-size:18px;line-height:2">'
+                   f'{spans}</div><p style="font-size:16px">{description}</p>', description)
+
+
+def loss_picture(losses: Sequence[float], n_steps: int, title: str) -> Picture:
+    """The loss of the steps done so far, on an axis as long as the whole run; light enough to redraw at each step."""
+    width, height, left, bottom, top = 760, 280, 70, 230, max(losses)
+    points = [(style.placed(i, 0, max(n_steps - 1, 1), left, width - 20), style.placed(loss, 0, top, bottom, 50))
+              for i, loss in enumerate(losses)]
+    said = f"{title}, step {len(losses)} of {n_steps}: {losses[-1]:.2f} nats per token"
+    return style.svg(
+        width, height, f"{said}; at step 1 it was {losses[0]:.2f}.",
+        style.text(left, 30, said, 22, bold=True),
+        style.line([(left, 50), (left, bottom), (width - 20, bottom)], BLACK),
+        style.line(points, BLUE, 4), style.circle(*points[-1], 6, BLUE),
+        style.text(left - 10, 60, f"{top:.1f}", anchor="end"), style.text(left - 10, bottom, "0", anchor="end"),
+        style.text(left, bottom + 30, "step 1"), style.text(width - 20, bottom + 30, f"step {n_steps}", anchor="end"))
+
+
+def answers_html(question: str, before: str, after: str) -> str:
+    """One question with two answers side by side, large enough for a lecture hall, announced to screen readers."""
+    def panel(title: str, said: str, colour: str) -> str:
+        return (f'<div style="flex:1;min-width:240px;border-left:8px solid {colour};padding:4px 14px">'
+                f'<b>{title}</b><p style="margin:6px 0;line-height:1.4">{html.escape(said)}</p></div>')
+    return (f'<div role="status" aria-live="polite" style="font-size:20px">'
+            f'<p style="line-height:1.4"><b>Question:</b> {html.escape(question)}</p>'
+            f'<div style="display:flex;flex-wrap:wrap;gap:16px">{panel("Before", before, ORANGE)}'
+            f'{panel("After", after, BLUE)}</div></div>')
+
+
+@style.styled
+def compare_methods(scores: dict[str, dict[str, float]],
+                    names: Sequence[str] = ("voice", "facts", "ends", "side_tasks")) -> Picture:
+    """Grouped bars: for each score (a share from 0 to 1) one bar per method, with its value above it."""
+    figure, ax = style.new_figure(width=11)
+    width = 0.84 / len(scores)
+    for k, (method, values) in enumerate(scores.items()):
+        colour, hatch = METHODS[method]
+        bars = ax.bar([i + k * width for i in range(len(names))], [values[name] for name in names], width * 0.92,
+                      label=method, color=colour, hatch=hatch, edgecolor="white")
+        ax.bar_label(bars, fmt="%.2f", fontsize=12, padding=2)
+    ax.set_xticks([i + 0.42 - width / 2 for i in range(len(names))], [name.replace("_", " ") for name in names])
+    ax.set(ylim=(0, 1.12), ylabel="share of held-out questions")
+    figure.legend(ncols=len(scores), loc="outside upper center")
+    told = "; ".join(f"{m}: " + ", ".join(f"{name} {v[name]:.2f}" for name in names) for m, v in scores.items())
+    return style.described(figure, f"Scores of each method on held-out questions. {told}.")
+
+
+@style.styled
+def compare_bytes(parts: dict[str, dict[str, int]]) -> Picture:
+    """Stacked horizontal bars in megabytes (10**6 bytes): weights, gradients and optimizer states of each method."""
+    figure, ax = style.new_figure(width=11, height=3.4)
+    left = dict.fromkeys(parts, 0.0)
+    for part, (colour, hatch) in PARTS.items():
+        sizes = [parts[method][part] / 1e6 for method in parts]
+        ax.barh(list(parts), sizes, left=list(left.values()), label=part, color=colour, hatch=hatch, edgecolor="white")
+        left = {method: left[method] + size for method, size in zip(parts, sizes, strict=True)}
+    for i, total in enumerate(left.values()):
+        ax.text(total, i, f" {total:.1f} MB", va="center")
+    ax.set(xlim=(0, max(left.values()) * 1.15), xlabel="megabytes kept between steps")
+    ax.invert_yaxis()
+    figure.legend(ncols=3, loc="outside upper center")
+    told = ", ".join(f"{method} {total:.1f} MB" for method, total in left.items())
+    return style.described(figure, f"Bytes that training keeps between steps: {told}.")
