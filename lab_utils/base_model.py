@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab_utils.facts import DATA
+from lab_utils.hardware import compute_dtype
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that the command line starts without it
     import torch
@@ -112,14 +113,14 @@ def load_base(tier: str = "cpu", *, quantized: bool = False, device: str = "cpu"
     """(model, tokenizer) of a tier, or of `source`: a folder or a name on the hub.
 
     `quantized` stores every linear layer but the head as double-quantized NF4; `dtype` is the type that the weights
-    are computed in (and, unquantized, stored in), float32 unless given. Raises ValueError for an unknown tier or damaged weights,
-    FileNotFoundError for missing ones, RuntimeError where CUDA is asked for and absent.
+    are computed in (and, unquantized, stored in), chosen from the hardware unless given. Raises ValueError for an
+    unknown tier or damaged weights, FileNotFoundError for missing ones, RuntimeError where CUDA is asked for and absent.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
-    source, dtype = source or tier_of(tier).source, dtype or torch.float32
+    source = source or tier_of(tier).source
     check_device(device)
+    dtype = dtype or compute_dtype(device)
     if _is_folder(source):
         _check_files(Path(source))
     extra = {"quantization_config": nf4_config(dtype)} if quantized else {}

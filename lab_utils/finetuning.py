@@ -22,6 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from lab_utils.base_model import load_base
 from lab_utils.chat import IGNORED, encode_pair
+from lab_utils.hardware import compute_dtype
 
 METHODS = ("full", "lora", "qlora")
 
@@ -36,11 +37,11 @@ class FinetuneConfig:
     dropout: float = 0.0
     use_rslora: bool = False
     learning_rate: float | None = None  # None: LEARNING_RATES[method]
-    steps: int = 100
+    steps: int = 60
     batch_size: int = 16
     seed: int = 0
     checkpointing: bool = False
-    save_every: int = 50
+    save_every: int = 20
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -56,7 +57,7 @@ class FinetuneConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be above 0, or None for the usual one")
 
 
-LEARNING_RATES = {"full": 1e-3, "lora": 1e-2, "qlora": 1e-2}
+LEARNING_RATES = {"full": 5e-4, "lora": 5e-3, "qlora": 5e-3}
 
 
 @dataclass
@@ -132,6 +133,8 @@ def add_adapters(model, config: FinetuneConfig):
 
 def load_for_training(config: FinetuneConfig, **where):
     """(model, tokenizer) as the method trains them; `where` goes to `load_base` (tier, device, dtype, source)."""
+    if config.method == "full":
+        where = {"dtype": torch.float32, **where}  # a 16-bit weight is too coarse to take AdamW's small steps
     model, tokenizer = load_base(quantized=config.method == "qlora", **where)
     if config.method != "full":
         model = add_adapters(model, config)
@@ -164,10 +167,14 @@ class StopOnBadLoss(TrainerCallback):
 class AdapterMoved(TrainerCallback):
     """After the first step every lora_B must differ from the zeros that it started from."""
 
-    def on_log(self, args, state, control, model=None, **kwargs):
-        """Checks once, after `StopOnBadLoss` has seen the loss; a run that was resumed has moved already."""
-        if state.global_step != 1:
+    def __init__(self):
+        self.checked = False
+
+    def on_log(self, args, state, control, model=None, optimizer=None, **kwargs):
+        """Checks once, after `StopOnBadLoss` has seen the loss; float16 training may skip its very first steps."""
+        if self.checked or getattr(optimizer, "step_was_skipped", False):
             return
+        self.checked = True
         still = [name for name, p in model.named_parameters() if "lora_B" in name and not p.detach().any()]
         if still:
             raise RuntimeError(f"{len(still)} lora_B matrices are still zero after the first step (first: {still[0]}): "
@@ -220,14 +227,15 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 def training_arguments(config: FinetuneConfig, folder: Path, device: str) -> TrainingArguments:
     """The Trainer's arguments: no warm-up (lora_B must move in step 1), a cosine to zero, every step logged."""
     on_gpu = device.startswith("cuda")
+    half = compute_dtype(device) if on_gpu else None
     rate = LEARNING_RATES[config.method] if config.learning_rate is None else config.learning_rate
     return TrainingArguments(
         output_dir=str(folder), max_steps=config.steps, per_device_train_batch_size=config.batch_size,
         learning_rate=rate, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
         optim="paged_adamw_8bit" if on_gpu else "adamw_torch", use_cpu=not on_gpu, seed=config.seed,
         data_seed=config.seed, logging_steps=1, logging_nan_inf_filter=False, save_steps=config.save_every, save_total_limit=2,
-        report_to="none", remove_unused_columns=False, dataloader_pin_memory=on_gpu,
-        disable_tqdm=True)  # `Progress` shows the steps
+        bf16=half == torch.bfloat16, fp16=half == torch.float16, report_to="none", remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu, disable_tqdm=True)  # `Progress` shows the steps
 
 
 def tensor_bytes(tensors) -> int:

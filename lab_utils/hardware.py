@@ -41,6 +41,15 @@ def choose(device: str, capability: tuple[int, int] | None, memory_bytes: int) -
     return "float16", f"compute capability {capability[0]}.{capability[1]} has no bfloat16 units", tier
 
 
+def compute_dtype(device: str):
+    """The torch dtype to compute in on this machine's `device` ("cpu", "cuda", "cuda:0", "mps")."""
+    import torch
+
+    kind = device.split(":")[0]
+    capability = torch.cuda.get_device_capability(device) if kind == "cuda" else None
+    return getattr(torch, choose(kind, capability, 0)[0])
+
+
 def detect() -> Hardware:
     """The machine this process runs on. A CUDA GPU is taken before Apple's, both before the CPU."""
     import torch

@@ -22,6 +22,7 @@ Its output names the machine, so the notebook tests run the cell but do not comp
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -58,6 +59,8 @@ def start_lab(name: str, seed: int = 0) -> LabInfo:
     Call it before torch is imported: it sets OMP_WAIT_POLICY, which is read once. ValueError for a name without number.
     """
     set_variables()
+    # On CPUs with AVX512-BF16 bitsandbytes advises to fetch a kernel from a hub; the labs need no network, nor that kernel.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     runs = runs_dir(name)
     import numpy
     import torch

@@ -42,3 +42,11 @@ def pytest_terminal_summary(terminalreporter):
         from lab_utils.testing import CHROMIUM_REMEDY
 
         terminalreporter.write_line(f"NO SLIDER AND NO DEMO WAS TRIED IN A BROWSER. To have that: {CHROMIUM_REMEDY}")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """Folder of a tiny model that was made and saved as cheese-base is."""
+    from tiny_models import make_tiny_base
+
+    return make_tiny_base(tmp_path_factory.mktemp("models") / "tiny-base")

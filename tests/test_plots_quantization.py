@@ -20,11 +20,13 @@ X = q.example_values("normal", 512)
 RESULTS = q.compare_codebooks(X, 4, 64)
 POINTS = dq.trade_off(X, (16, 64, 256))
 SIZES = {"bf16": 130.0, "nf4": 36.6}
+CODES = torch.tensor([[-40, -17], [0, 127]], dtype=torch.int8)
 
 LIVE = {
     "bits": lambda: q_plots.bits_picture(0.1, numerics.store_everywhere(0.1)),
     "buckets": lambda: q_plots.buckets_picture(X, RESULTS, "normal"),
     "outlier": lambda: dq_plots.outlier_picture(X[:64], 0.13, 0.01, 16),
+    "codes": lambda: dq_plots.codes_picture(CODES, CODES - torch.eye(2, dtype=torch.int8), {(1, 1): (127, 126)}),
     "block size": lambda: dq_plots.block_size_picture(POINTS, 64),
     "memory": lambda: dq_plots.memory_picture("65B", SIZES, memory.CARDS, {"bf16": [], "nf4": ["L40S 48 GB"]}),
 }
@@ -36,6 +38,7 @@ STATIC = {
     "rmse": lambda: q_plots.rmse_figure({"normal": {"nf4": 0.09, "int4": 0.11}, "uniform": {"nf4": 0.06, "int4": 0.04}}),
     "outlier": lambda: dq_plots.outlier_figure([3, 300], [0.01, 0.7], [0.01, 0.05], 64),
     "trade-off": lambda: dq_plots.trade_off_figure(POINTS),
+    "perplexity": lambda: dq_plots.perplexity_figure({"fp16": 2.0, "int4": 2.345}, {"Int4": 34.34, "NFloat4": 27.41}, 2.0),
     "ledger": lambda: dq_plots.ledger_figure({"a": memory.bytes_by_part(memory.Scheme("", 8, 5, 32), 25)}),
 }
 
@@ -59,6 +62,16 @@ def test_live_pictures_stay_inside_and_are_large_enough_to_read(name):
     for words in root.iter(f"{SVG}text"):
         assert 0 <= float(words.get("y")) <= height and float(words.get("font-size")) >= 18
         assert "nan" not in words.text
+
+
+@pytest.mark.parametrize("block_size", [16, 64, 256])
+def test_the_labels_of_a_chosen_block_size_stay_on_the_page(block_size):
+    picture = ElementTree.fromstring(dq_plots.block_size_picture(POINTS, block_size))
+    width = float(picture.get("viewBox").split()[2])
+    for words in picture.iter(f"{SVG}text"):
+        length = 0.65 * float(words.get("font-size")) * len(words.text)
+        left = float(words.get("x")) - length * {"start": 0, "middle": 0.5, "end": 1}[words.get("text-anchor")]
+        assert left >= 0 and left + length <= width, words.text
 
 
 @pytest.mark.parametrize("name", LIVE)
@@ -87,7 +100,20 @@ def test_pictures_say_the_numbers_they_draw():
     assert f"Best: {min(RESULTS, key=lambda r: r.rmse).name}" in buckets.description
     assert "13.0 times less" in LIVE["outlier"]().description
     assert "4.500 bits per weight, 4.127 with" in LIVE["block size"]().description
+    codes = LIVE["codes"]()
+    assert codes.description.startswith("Of 4 codes on the slide 3 are right and 1 wrong.") and ">slide -41<" in codes
+    assert "126" not in codes, "either side of a tie is right"
+    perplexity = STATIC["perplexity"]().description
+    assert "fp16 2; int4 2.345." in perplexity and "Int4 34.34; NFloat4 27.41." in perplexity
     assert "no single card here" in LIVE["memory"]() and "L40S 48 GB" in LIVE["memory"]()
+
+
+def test_the_static_bits_are_the_live_drawing_as_an_image():
+    made, live = q_plots.bits_figure(0.1, numerics.store_everywhere(0.1)), LIVE["bits"]()
+    root = ElementTree.fromstring(made.replace("\">", "\"/>"))
+    assert root.tag == "img" and root.get("alt") == made.description == live.description
+    kind, data = root.get("src").split(",")
+    assert kind == "data:image/svg+xml;base64" and base64.b64decode(data).decode() == live
 
 
 def test_as_many_bit_boxes_as_bits():
@@ -98,6 +124,14 @@ def test_as_many_bit_boxes_as_bits():
 
 def test_histogram_hides_no_value():
     assert sum(q_plots.histogram(torch.tensor([-9.0, 0.0, 9.0]), -1, 1)) == 3
+
+
+def test_values_are_drawn_where_their_buckets_are():
+    scaled = q_plots.scaled_to_blocks(torch.tensor([1.0, -2.0, 30.0, 60.0, 5.0]), block_size=2)
+    assert scaled.tolist() == [0.5, -1.0, 0.5, 1.0, 1.0], "each over the absmax of its own block, the last one short"
+    assert q_plots.scaled_to_blocks(torch.tensor([[1.0, -2.0], [0.0, 4.0]])).tolist() == [0.25, -0.5, 0.0, 1.0]
+    assert not q_plots.scaled_to_blocks(torch.zeros(4), 2).any()
+    assert q_plots.buckets_picture(X, RESULTS, "normal", 64) != q_plots.buckets_picture(X, RESULTS, "normal")
 
 
 def test_svg_helpers():

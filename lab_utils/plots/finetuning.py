@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 
 from lab_utils.plots import style
@@ -24,14 +25,17 @@ def tokens_picture(tokens: Sequence[str], learnt: Sequence[bool]) -> Picture:
                    f'{spans}</div><p style="font-size:16px">{description}</p>', description)
 
 
-def loss_picture(losses: Sequence[float], n_steps: int, title: str) -> Picture:
-    """The loss of the steps done so far, on an axis as long as the whole run; light enough to redraw at each step."""
+def loss_picture(losses: Sequence[float], n_steps: int, title: str, first_step: int = 1) -> Picture:
+    """The loss of the steps done so far, on an axis as long as the whole run; light enough to redraw at each step.
+
+    `first_step` is the step of the first loss: a run that goes on after a kill is drawn where it goes on.
+    """
     width, height, left, bottom, top = 760, 280, 70, 230, max(losses)
-    points = [(style.placed(i, 0, max(n_steps - 1, 1), left, width - 20), style.placed(loss, 0, top, bottom, 50))
-              for i, loss in enumerate(losses)]
-    said = f"{title}, step {len(losses)} of {n_steps}: {losses[-1]:.2f} nats per token"
+    points = [(style.placed(step, 1, max(n_steps, 2), left, width - 20), style.placed(loss, 0, top, bottom, 50))
+              for step, loss in enumerate(losses, start=first_step)]
+    said = f"{title}, step {first_step + len(losses) - 1} of {n_steps}: {losses[-1]:.2f} nats per token"
     return style.svg(
-        width, height, f"{said}; at step 1 it was {losses[0]:.2f}.",
+        width, height, f"{said}; at step {first_step} it was {losses[0]:.2f}.",
         style.text(left, 30, said, 22, bold=True),
         style.line([(left, 50), (left, bottom), (width - 20, bottom)], BLACK),
         style.line(points, BLUE, 4), style.circle(*points[-1], 6, BLUE),
@@ -84,3 +88,17 @@ def compare_bytes(parts: dict[str, dict[str, int]]) -> Picture:
     figure.legend(ncols=3, loc="outside upper center")
     told = ", ".join(f"{method} {total:.1f} MB" for method, total in left.items())
     return style.described(figure, f"Bytes that training keeps between steps: {told}.")
+
+
+def before_after_picture(rows: Sequence[dict[str, str]]) -> Picture:
+    """Questions with the answers before and after, as one picture: for a README, a slide, a poster."""
+    column, line_height, y, parts = 44, 28, 46, []
+    parts += [style.text(20, 30, "Before", 22, ORANGE, bold=True), style.text(520, 30, "After QLoRA", 22, BLUE, bold=True)]
+    for row in rows:
+        parts.append(style.text(20, y + 34, row["question"], 20, bold=True))
+        columns = [textwrap.wrap(row[when], column) for when in ("before", "after")]
+        for x, lines in zip((20, 520), columns, strict=True):
+            parts += [style.text(x, y + 66 + i * line_height, line, 20) for i, line in enumerate(lines)]
+        y += 66 + line_height * max(map(len, columns))
+    said = " ".join(f"{row['question']} Before: {row['before']} After: {row['after']}" for row in rows)
+    return style.svg(1020, y + 10, said, *parts)

@@ -17,12 +17,14 @@ class LiveLoss:
 
     def __init__(self, title: str):
         self.title, self.losses = title, []
-        self.handle = None
+        self.first_step, self.handle = 1, None
 
     def __call__(self, step: int, n_steps: int, loss: float) -> None:
         """Add one loss and redraw."""
+        if self.handle is None:
+            self.first_step = step  # above 1 where a killed run goes on
         self.losses.append(loss)
-        picture = loss_picture(self.losses, n_steps, self.title)
+        picture = loss_picture(self.losses, n_steps, self.title, self.first_step)
         if self.handle is None:
             self.handle = display(picture, display_id=True)
         else:

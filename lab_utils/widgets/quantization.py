@@ -32,8 +32,9 @@ def bit_explorer(value: float = 0.1, absmax: float = 1.0) -> ipywidgets.VBox:
 def draw_buckets(distribution: str, bits: int, block_size: int, values: dict[str, Tensor] | None = None) -> Picture:
     """Values of a distribution in three kinds of buckets; `values` adds distributions of your own, by name."""
     x = values[distribution] if values and distribution in values else example_values(distribution)
-    results = compare_codebooks(x, bits, min(block_size, x.numel()))
-    return buckets_picture(x, results, f"{distribution}, {bits} bits, blocks of {min(block_size, x.numel())}")
+    block_size = min(block_size, x.numel())
+    results = compare_codebooks(x, bits, block_size)
+    return buckets_picture(x, results, f"{distribution}, {bits} bits, blocks of {block_size}", block_size)
 
 
 def bucket_demo(values: dict[str, Tensor] | None = None) -> ipywidgets.VBox:

@@ -1,0 +1,97 @@
+"""Every lab has the same bones: looked at as stored, without running anything (nbval runs them)."""
+
+import re
+
+import nbformat
+import pytest
+
+from lab_utils.environment import ROOT
+from lab_utils.grading import all_exercises
+from lab_utils.running import find_labs
+
+LABS = find_labs()
+SETUP_LINE = re.compile(r'info = start_lab\("(\w+)", seed=0\)')
+
+
+@pytest.fixture(params=LABS, ids=lambda path: path.stem)
+def lab(request):
+    return request.param, nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def setup_cell(notebook) -> str:
+    return next(cell.source for cell in code_cells(notebook) if SETUP_LINE.search(cell.source))
+
+
+def test_there_are_labs():
+    assert LABS
+
+
+def test_is_a_valid_notebook_for_the_usual_kernel(lab):
+    _, notebook = lab
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_every_cell_has_a_stored_run_without_errors(lab):
+    _, notebook = lab
+    for cell in code_cells(notebook):
+        assert cell.execution_count is not None, cell.source
+        assert all(output.output_type != "error" for output in cell.outputs), cell.source
+
+
+def test_cells_are_short(lab):
+    _, notebook = lab
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+def test_widgets_are_stored_with_their_state_or_not_at_all(lab):
+    _, notebook = lab
+    stored = notebook.metadata.get("widgets", {})
+    assert all("state" in entry for entry in stored.values())
+
+
+def test_every_picture_has_alt_text(lab):
+    _, notebook = lab
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs if "data" in output):
+        assert "image/png" not in output.data, "draw with plots.style.described, which writes alt text"
+        for tag in re.findall(r"<(?:img|svg)\b[^>]*>", str(output.data.get("text/html", ""))):
+            assert re.search(r'(?:alt|aria-label)="[^"]{10,}"', tag), tag[:200]
+
+
+def test_setup_is_the_same_in_every_lab_but_for_the_name(lab):
+    path, notebook = lab
+    source = setup_cell(notebook)
+    assert SETUP_LINE.search(source).group(1) == path.stem
+    first = nbformat.read(LABS[0], as_version=4)
+    assert source.replace(path.stem, "NAME") == setup_cell(first).replace(LABS[0].stem, "NAME")
+
+
+def test_the_badge_opens_this_lab(lab):
+    path, notebook = lab
+    links = re.findall(r"\]\((https://[^)]+\.ipynb)\)", notebook.cells[0].source)
+    assert links and all(link.endswith(f"/labs/{path.name}") for link in links)
+
+
+def test_every_exercise_of_the_lab_is_checked_in_it(lab):
+    path, notebook = lab
+    text = "\n".join(cell.source for cell in code_cells(notebook))
+    for exercise in all_exercises(path.stem):
+        assert f"def {exercise.name}(" in text and f"check({exercise.name})" in text
+    assert text.count("# BEGIN SOLUTION") == text.count("# END SOLUTION") == len(all_exercises(path.stem)) >= 4
+
+
+def test_no_path_of_one_machine_is_stored(lab):
+    path, _ = lab
+    text = path.read_text(encoding="utf-8")
+    assert str(ROOT) not in text and not re.search(r"/(?:home|Users)/\w+/", text)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+    assert links and all((ROOT / link).exists() for link in links), links
