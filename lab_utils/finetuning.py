@@ -33,12 +33,12 @@ class FinetuneConfig:
 
     method: str = "qlora"
     rank: int = 4
-    alpha: int = 8
+    alpha: int = 16
     dropout: float = 0.0
     use_rslora: bool = False
     learning_rate: float | None = None  # None: LEARNING_RATES[method]
-    steps: int = 60
-    batch_size: int = 16
+    steps: int = 80
+    batch_size: int = 12
     seed: int = 0
     checkpointing: bool = False
     save_every: int = 20
@@ -57,7 +57,7 @@ class FinetuneConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be above 0, or None for the usual one")
 
 
-LEARNING_RATES = {"full": 5e-4, "lora": 5e-3, "qlora": 5e-3}
+LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}
 
 
 @dataclass

@@ -1,19 +1,20 @@
 '''What every lab starts with. The setup cell, the same in each lab but for its name:
 
-    # NBVAL_IGNORE_OUTPUT
-    import subprocess, sys
-    from pathlib import Path
+    import os, subprocess, sys
 
-    if "google.colab" in sys.modules and not Path("peft-lab-kit").exists():
-        subprocess.run(["git", "clone", "--depth=1", REPOSITORY, "peft-lab-kit"], check=True)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: waiting threads sleep instead of spinning
+    if "google.colab" in sys.modules and not os.path.exists("peft-lab-kit"):
+        subprocess.run(["git", "clone", "--depth=1", "https://github.com/OWNER/REPO", "peft-lab-kit"], check=True)
     sys.path[:0] = ["peft-lab-kit", ".."]  # Colab's copy, or the folder above labs/
 
     from lab_utils.environment import missing_requirements
+
     if missing := missing_requirements():
         subprocess.run([sys.executable, "-m", "pip", "install", *missing], check=True)
 
     from lab_utils.lab import start_lab
-    info = start_lab("01_quantization_buckets")
+
+    info = start_lab("01_quantization_buckets", seed=0)
     print(info)
 
 Its output names the machine, so the notebook tests run the cell but do not compare what it prints.

@@ -8,7 +8,7 @@ from torch import Tensor
 from lab_utils.numerics import StoredNumber
 from lab_utils.plots import style
 from lab_utils.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, SKY, VERMILLION, Picture
-from lab_utils.quantization import CodebookResult
+from lab_utils.quantization import CodebookResult, blockwise_absmax, join_blocks, split_into_blocks
 
 ROLES = (("sign", ORANGE), ("exponent", SKY), ("fraction", GREEN))
 
@@ -38,7 +38,7 @@ def bits_row(stored: StoredNumber, y: float) -> str:
     """One format: name, boxes with 0 and 1, stored value, error."""
     groups = stored.pattern.split()
     colors = [color for _, color in ROLES] if len(groups) == 3 else [style.YELLOW]
-    parts, x = [style.text(0, y + 30, stored.format_name, 20, bold=True)], 120
+    parts, x = [style.text(0, y + 30, stored.format_name, 20, bold=True)], 130
     for bits, color in zip(groups, colors, strict=True):
         for bit in bits:
             parts += [style.rect(x, y + 10, 19, 28, color, BLACK), style.text(x + 9.5, y + 31, bit, 18, anchor="middle")]
@@ -56,22 +56,30 @@ def histogram(values: Tensor, low: float, high: float, count: int = 60) -> list[
     return torch.histc(values.float().clamp(low, high), bins=count, min=low, max=high).tolist()
 
 
-def buckets_picture(x: Tensor, results: Sequence[CodebookResult], title: str) -> Picture:
-    """Left: the values of x and where each codebook has its buckets. Right: how the error of each is spread."""
+def scaled_to_blocks(x: Tensor, block_size: int | None = None) -> Tensor:
+    """Each value over the absmax of its block (all of x is one block for None), so that it meets the codebook."""
+    block_size = block_size or x.numel()
+    absmax = blockwise_absmax(x, block_size).clamp(min=1e-38)  # a block of zeros stays zero
+    return join_blocks(split_into_blocks(x, block_size) / absmax[:, None], like=x).reshape(-1)
+
+
+def buckets_picture(
+    x: Tensor, results: Sequence[CodebookResult], title: str, block_size: int | None = None
+) -> Picture:
+    """Left: the values of x in their blocks, and each codebook's buckets. Right: how the error of each is spread."""
     best = min(results, key=lambda result: result.rmse)
     description = f"{title}. " + ", ".join(f"{r.name}: RMSE {r.rmse:.4f}" for r in results) + f". Best: {best.name}."
-    absmax = x.abs().max().item() or 1.0
     widest = max(3 * result.rmse for result in results) or 1.0
     parts = [
-        style.text(120, 24, title, 22, bold=True),
+        style.text(150, 24, title, 22, bold=True),
         style.text(700, 24, "error of each value", 22, bold=True),
-        style.bars(histogram(x / absmax, -1, 1, 80), 120, 40, 520, 130, GREY),
-        style.line([(120, 170), (640, 170)]),
+        style.bars(histogram(scaled_to_blocks(x, block_size), -1, 1, 81), 150, 40, 490, 130, GREY),
+        style.line([(150, 170), (640, 170)]),
     ]
     for i, result in enumerate(results):
         parts.append(buckets_row(result, PALETTE[i], 200 + 110 * i, widest, result is best))
-    parts += [style.text(120, 548, "-absmax", 18, GREY), style.text(640, 548, "+absmax", 18, GREY, "end")]
-    parts += [style.text(380, 548, "0", 18, GREY, "middle"), style.text(830, 548, "0", 18, GREY, "middle")]
+    parts += [style.text(150, 548, "-absmax", 18, GREY), style.text(640, 548, "+absmax", 18, GREY, "end")]
+    parts += [style.text(395, 548, "0", 18, GREY, "middle"), style.text(830, 548, "0", 18, GREY, "middle")]
     return style.svg(1000, 556, description, *parts)
 
 
@@ -79,9 +87,9 @@ def buckets_row(result: CodebookResult, color: str, y: float, widest: float, bes
     """One codebook: its values as ticks, each as high as its bucket is full, and its error histogram."""
     usage = result.usage.tolist()
     fullest = max(usage) or 1.0
-    parts = [style.text(0, y + 50, result.name, 20, color, bold=True), style.line([(120, y + 76), (640, y + 76)])]
+    parts = [style.text(0, y + 50, result.name, 20, color, bold=True), style.line([(150, y + 76), (640, y + 76)])]
     for value, share in zip(result.codebook.tolist(), usage, strict=True):
-        place = style.placed(value, -1, 1, 120, 640)
+        place = style.placed(value, -1, 1, 150, 640)
         parts.append(style.line([(place, y + 76), (place, y + 70 - 60 * share / fullest)], color, 5))
     parts.append(style.bars(histogram(result.error, -widest, widest, 50), 700, y + 6, 260, 70, color))
     label = f"RMSE {result.rmse:.4f}" + ("  best" if best else "")
@@ -90,20 +98,27 @@ def buckets_row(result: CodebookResult, color: str, y: float, widest: float, bes
 
 
 # ---------------------------------------------------------------------------------------- static figures
+def bits_figure(value: float, numbers: Sequence[StoredNumber]) -> Picture:
+    """The static twin of the bit explorer."""
+    return style.as_image(bits_picture(value, numbers))
+
+
 @style.styled
-def buckets_figure(x: Tensor, results: Sequence[CodebookResult], title: str) -> Picture:
-    """The static twin of the bucket demo: the values with each codebook, and the errors."""
+def buckets_figure(
+    x: Tensor, results: Sequence[CodebookResult], title: str, block_size: int | None = None
+) -> Picture:
+    """The static twin of the bucket demo: the values in their blocks with each codebook, and the errors."""
     figure, axes = style.new_figure(len(results), 2, width=12, height=2.4 * len(results), sharex="col")
-    scaled = (x / x.abs().max()).numpy()
+    scaled = scaled_to_blocks(x, block_size).numpy()
     for (left, right), result, color in zip(axes, results, PALETTE, strict=False):
-        left.hist(scaled, bins=80, color="#C8C8C8")
+        left.hist(scaled, bins=81, range=(-1, 1), color="#C8C8C8")
         left.vlines(result.codebook.tolist(), 0, left.get_ylim()[1], color=color, linewidth=2)
         left.set_ylabel(result.name)
         right.hist(result.error.numpy(), bins=60, color=color)
         right.set_title(f"RMSE {result.rmse:.4f}", loc="right")
         left.set_yticks([]), right.set_yticks([])
     axes[0][0].set_title(title)
-    axes[-1][0].set_xlabel("value / absmax")
+    axes[-1][0].set_xlabel("value / absmax of its block")
     axes[-1][1].set_xlabel("error")
     rmse = ", ".join(f"{result.name} {result.rmse:.4f}" for result in results)
     return style.described(figure, f"{title}: buckets of each codebook over the values, and error histograms; RMSE {rmse}.")

@@ -94,6 +94,16 @@ def svg(width: int, height: int, description: str, *parts: str) -> Picture:
     return picture(head + "".join(parts) + "</svg>", description)
 
 
+def as_image(drawn: Picture, width: int = 1060) -> Picture:
+    """An SVG picture as an image with alt text, at most `width` pixels wide: the static twin of a live drawing.
+
+    Jupyter shows images of a notebook that was just opened; bare SVG it leaves out until the notebook is trusted or run.
+    """
+    data, alt = base64.b64encode(drawn.encode()).decode(), html.escape(drawn.description, quote=True)
+    image = f'<img alt="{alt}" style="width:100%;max-width:{width}px" src="data:image/svg+xml;base64,{data}">'
+    return picture(image, drawn.description)
+
+
 def text(
     x: float, y: float, content: str, size: int = 20, color: str = BLACK, anchor: str = "start", bold: bool = False
 ) -> str:

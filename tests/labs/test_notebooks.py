@@ -1,5 +1,6 @@
 """Every lab has the same bones: looked at as stored, without running anything (nbval runs them)."""
 
+import html
 import re
 
 import nbformat
@@ -95,3 +96,11 @@ def test_links_of_the_readme_lead_somewhere():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
     assert links and all((ROOT / link).exists() for link in links), links
+
+
+def test_the_picture_of_the_readme_shows_what_lab_06_stored():
+    drawn = (ROOT / "labs" / "pictures" / "pavlos_before_after.svg").read_text(encoding="utf-8")
+    said = html.unescape(re.search(r'aria-label="([^"]+)"', drawn).group(1))
+    lab_06 = nbformat.read(next(path for path in LABS if path.stem.startswith("06")), as_version=4)
+    outputs = [output for cell in code_cells(lab_06) for output in cell.outputs if "data" in output]
+    assert any(output.data.get("text/plain", "").startswith(said) for output in outputs)
