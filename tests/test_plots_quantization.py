@@ -38,7 +38,7 @@ STATIC = {
     "rmse": lambda: q_plots.rmse_figure({"normal": {"nf4": 0.09, "int4": 0.11}, "uniform": {"nf4": 0.06, "int4": 0.04}}),
     "outlier": lambda: dq_plots.outlier_figure([3, 300], [0.01, 0.7], [0.01, 0.05], 64),
     "trade-off": lambda: dq_plots.trade_off_figure(POINTS),
-    "perplexity": lambda: dq_plots.perplexity_figure({"fp16": 2.0, "int4": 2.345}, {"Int4": 34.34, "NFloat4": 27.41}, 2.0),
+    "perplexity": lambda: dq_plots.perplexity_figure({"Int4": 2.345, "NFloat4": 2.1}, {"Int4": 34.34, "NFloat4": 27.41}, 2.0),
     "ledger": lambda: dq_plots.ledger_figure({"a": memory.bytes_by_part(memory.Scheme("", 8, 5, 32), 25)}),
 }
 
@@ -112,7 +112,7 @@ def test_pictures_say_the_numbers_they_draw():
     assert codes.description.startswith("Of 4 codes on the slide 3 are right and 1 wrong.") and ">slide -41<" in codes
     assert "126" not in codes, "either side of a tie is right"
     perplexity = STATIC["perplexity"]().description
-    assert "fp16 2; int4 2.345." in perplexity and "Int4 34.34; NFloat4 27.41." in perplexity
+    assert "2 before: Int4 2.345; NFloat4 2.1." in perplexity and "Int4 34.34; NFloat4 27.41." in perplexity
     assert "no single card here" in LIVE["memory"]() and "L40S 48 GB" in LIVE["memory"]()
 
 

@@ -1,5 +1,7 @@
-"""Pictures of lab 02: an outlier, block sizes, and where the bytes go. Numbers come in, pictures go out."""
+"""Pictures of lab 02: an outlier, the lecture's codes, block sizes, bytes, perplexity. Numbers come in, pictures go out."""
 
+import base64
+import html
 import math
 from collections.abc import Sequence
 
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from lab_utils.double_quantization import TradeOff
 from lab_utils.plots import style
-from lab_utils.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, VERMILLION, Picture
+from lab_utils.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, VERMILLION, YELLOW, Picture
 
 
 # ---------------------------------------------------------------------------------------- outlier (live)
@@ -52,6 +54,41 @@ def rmse_bar(label: str, rmse: float, color: str, y: float) -> list[str]:
     ]
 
 
+# ---------------------------------------------------------------------------------------- two matrices of codes
+def wrong_cells(codes: Tensor, slide: Tensor, ties: dict[tuple[int, int], tuple[int, ...]]) -> list[tuple[int, int]]:
+    """(row, column) of each cell where the slide has another code; at a tie, each code in `ties` is right."""
+    cells = [(row, column) for row in range(codes.shape[0]) for column in range(codes.shape[1])]
+    return [cell for cell in cells if slide[cell].item() not in (codes[cell].item(), *ties.get(cell, ()))]
+
+
+def codes_picture(codes: Tensor, slide: Tensor, ties: dict[tuple[int, int], tuple[int, ...]] | None = None) -> Picture:
+    """Recomputed codes (rows, columns); where the slide differs, the cell is filled and says the slide's code."""
+    wrong = wrong_cells(codes, slide, ties or {})
+    rows, columns = codes.shape
+    right = rows * columns - len(wrong)
+    counted = f"Of {rows * columns} codes on the slide {right} are right and {len(wrong)} wrong."
+    description = f"{counted} Recomputed: {codes.tolist()}."
+    width, height, top = 1000 / columns, 70, 44
+    parts = [style.text(0, 26, f"{right} right, {len(wrong)} wrong", 24, bold=True)]
+    parts.append(style.text(1000, 26, "large: recomputed; yellow: the slide says otherwise", 20, GREY, "end"))
+    for row in range(rows):
+        for column in range(columns):
+            x, y, differs = column * width, top + row * height, (row, column) in wrong
+            parts.append(style.rect(x + 2, y + 2, width - 4, height - 4, YELLOW if differs else "#F4F4F4", GREY))
+            middle = x + width * (0.24 if differs else 0.5)
+            parts.append(style.text(middle, y + 46, codes[row, column].item(), 30, BLACK, "middle", bold=True))
+            if differs:
+                parts.append(style.text(x + width - 12, y + 44, f"slide {slide[row, column].item()}", 20, BLACK, "end"))
+    return style.svg(1000, top + rows * height + 4, description, *parts)
+
+
+def as_image(drawn: Picture) -> Picture:
+    """An SVG picture as an image: Jupyter shows images of a notebook that was just opened, and leaves out bare SVG."""
+    data, alt = base64.b64encode(drawn.encode()).decode(), html.escape(drawn.description, quote=True)
+    image = f'<img alt="{alt}" style="width:100%;max-width:1000px" src="data:image/svg+xml;base64,{data}">'
+    return style.picture(image, drawn.description)
+
+
 # ---------------------------------------------------------------------------------------- block size (live)
 def block_size_picture(points: Sequence[TradeOff], chosen: int) -> Picture:
     """Error and bits over the block size, the chosen one marked on both."""
@@ -87,7 +124,8 @@ def curve(
         parts.append(style.text(x, bottom + 26, point.block_size, 18, GREY, "middle"))
         if point.block_size == chosen:
             parts.append(style.circle(x, y, 12, "none", BLACK))
-            parts.append(style.text(x + 10, y + (-16 if above else 36), label.format(height), 22, color, bold=True))
+            side, anchor = (10, "start") if x < 900 else (-2, "end")  # at the page's edge the label goes to the left
+            parts.append(style.text(x + side, y + (-16 if above else 36), label.format(height), 22, color, anchor, bold=True))
     if title:
         parts.append(style.text(left, top - 8, title, 20, bold=True))
     parts.append(style.text(left + 190, bottom + 54, "block size", 18, GREY, "middle"))
@@ -122,7 +160,9 @@ def outlier_figure(outliers: Sequence[float], one_scale: Sequence[float], in_blo
     figure, axes = style.new_figure()
     axes.plot(outliers, one_scale, "o-", color=VERMILLION, label="one scale")
     axes.plot(outliers, in_blocks, "s--", color=BLUE, label=f"blocks of {block_size}")
-    axes.set(xlabel="outlier", ylabel="RMSE of the other weights", yscale="log")
+    axes.set(xlabel="outlier", ylabel="RMSE of the other weights", xscale="log", yscale="log", xticks=outliers)
+    axes.set_xticklabels([f"{outlier:g}" for outlier in outliers])
+    axes.minorticks_off()
     axes.legend()
     grown, kept = one_scale[-1] / one_scale[0], in_blocks[-1] / in_blocks[0]
     return style.described(
@@ -166,3 +206,28 @@ def ledger_figure(ledgers: dict[str, dict[str, int]]) -> Picture:
     axes.legend()
     summary = ", ".join(f"{name} {total}" for name, total in zip(ledgers, totals, strict=True))
     return style.described(figure, f"Bytes of each scheme: {summary}.")
+
+
+@style.styled
+def perplexity_figure(measured: dict[str, float], paper: dict[str, float], without: float) -> Picture:
+    """Perplexity of each storage type as a dot, measured on the left (`without`: not quantized), the paper's on the right."""
+    figure, (ours, theirs) = style.new_figure(1, 2, width=12, height=4.6, sharey=True)
+    for axes, values, color, title in (
+        (ours, measured, BLUE, "cheese-base, measured here"),
+        (theirs, paper, VERMILLION, "QLoRA paper, table 2"),
+    ):
+        names, lowest = list(values), min(*values.values(), without if axes is ours else math.inf)
+        span = (max(values.values()) - lowest) or 1
+        axes.plot(list(values.values()), names, "o", color=color, markersize=13)
+        for name, value in values.items():
+            axes.annotate(f"{value:.5g}", (value, name), (13, 0), textcoords="offset points", va="center", weight="bold")
+        axes.set(title=title, xlabel="perplexity (less is better)", xlim=(lowest - 0.08 * span, lowest + 1.35 * span))
+        axes.locator_params(axis="x", nbins=4)
+    ours.margins(y=0.2)
+    ours.invert_yaxis()
+    ours.axvline(without, color=GREY, linestyle="--", linewidth=2, zorder=0)
+    ours.annotate("not quantized", (without, 0.03), (8, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  color=GREY)
+    lists = ["; ".join(f"{name} {value:.5g}" for name, value in values.items()) for values in (measured, paper)]
+    said = f"Perplexity of cheese-base, {without:.5g} before: {lists[0]}. QLoRA paper, table 2: {lists[1]}."
+    return style.described(figure, said)

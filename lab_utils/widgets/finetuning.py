@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from lab_utils.plots.finetuning import answers_html, loss_picture
+from lab_utils.plots.style import as_image
 
 
 class LiveLoss:
@@ -24,7 +25,7 @@ class LiveLoss:
         if self.handle is None:
             self.first_step = step  # above 1 where a killed run goes on
         self.losses.append(loss)
-        picture = loss_picture(self.losses, n_steps, self.title, self.first_step)
+        picture = as_image(loss_picture(self.losses, n_steps, self.title, self.first_step), width=760)
         if self.handle is None:
             self.handle = display(picture, display_id=True)
         else:

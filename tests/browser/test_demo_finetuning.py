@@ -50,7 +50,7 @@ watch = LiveLoss("QLoRA loss")
 for step, loss in enumerate([4.0, 2.0, 1.0], start=1):
     watch(step, 3, loss)
 """)
-    pictures = page.locator(".jp-OutputArea-output svg[role=img]")
+    pictures = page.locator(".jp-OutputArea-output img[alt]")
     pictures.first.wait_for()
     assert pictures.count() == 1  # updated, not repeated
-    assert pictures.get_attribute("aria-label") == "QLoRA loss, step 3 of 3: 1.00 nats per token; at step 1 it was 4.00."
+    assert pictures.get_attribute("alt") == "QLoRA loss, step 3 of 3: 1.00 nats per token; at step 1 it was 4.00."
