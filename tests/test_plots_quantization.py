@@ -81,7 +81,7 @@ def test_live_pictures_are_light(name):
 
 def test_a_live_picture_as_an_image_says_and_shows_the_same():
     drawn = LIVE["codes"]()
-    image = dq_plots.as_image(drawn)
+    image = style.as_image(drawn)
     shown = ElementTree.fromstring(image.replace(">", "/>"))
     assert shown.get("alt") == image.description == drawn.description
     assert base64.b64decode(shown.get("src").removeprefix("data:image/svg+xml;base64,")).decode() == drawn

@@ -1,7 +1,5 @@
 """Pictures of lab 02: an outlier, the lecture's codes, block sizes, bytes, perplexity. Numbers come in, pictures go out."""
 
-import base64
-import html
 import math
 from collections.abc import Sequence
 
@@ -80,13 +78,6 @@ def codes_picture(codes: Tensor, slide: Tensor, ties: dict[tuple[int, int], tupl
             if differs:
                 parts.append(style.text(x + width - 12, y + 44, f"slide {slide[row, column].item()}", 20, BLACK, "end"))
     return style.svg(1000, top + rows * height + 4, description, *parts)
-
-
-def as_image(drawn: Picture) -> Picture:
-    """An SVG picture as an image: Jupyter shows images of a notebook that was just opened, and leaves out bare SVG."""
-    data, alt = base64.b64encode(drawn.encode()).decode(), html.escape(drawn.description, quote=True)
-    image = f'<img alt="{alt}" style="width:100%;max-width:1000px" src="data:image/svg+xml;base64,{data}">'
-    return style.picture(image, drawn.description)
 
 
 # ---------------------------------------------------------------------------------------- block size (live)
