@@ -128,7 +128,7 @@ def venv_python(venv: Path, windows: bool = os.name == "nt") -> Path:
 def write_text(path: Path, text: str) -> None:
     """Writes a file in one step (a temporary file, then a move): a reader or a crash sees the old or the new text."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on Windows
     os.replace(temporary, path)
 
 

@@ -96,16 +96,15 @@ def run_with_progress(lab: Path, folder: Path) -> Result:
 
 
 def format_scores(metrics: dict[str, Any]) -> str:
-    """A table with a row for each model (base, full, ...) and a column for each score."""
-    rows = {name: scores for name, scores in metrics.items() if isinstance(scores, dict)}
-    columns = list(dict.fromkeys(column for scores in rows.values() for column in scores))
-    table = [columns, *([_short(scores.get(column, "")) for column in columns] for scores in rows.values())]
-    return "\n".join(f"{name:<8}" + "".join(f"{cell:>16}" for cell in row)
-                     for name, row in zip(["", *rows], table, strict=True))
+    """A table with a row for each score and a column for each model (base, full, ...)."""
+    models = {name: scores for name, scores in metrics.items() if isinstance(scores, dict)}
+    names = list(dict.fromkeys(name for scores in models.values() for name in scores))
+    table = [["", *models], *([name, *(_short(scores.get(name, "")) for scores in models.values())] for name in names)]
+    return "\n".join(f"{row[0]:<18}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in table)
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def format_answers(answers: list[dict[str, str]]) -> str:

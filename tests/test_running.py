@@ -90,7 +90,7 @@ def test_no_labs_at_all_is_said(labs, tmp_path):
 
 def test_score_table():
     assert [line.split() for line in running.format_scores(METRICS).splitlines()] == [
-        ["voice", "facts", "bits"], ["base", "0", "0.938"], ["qlora", "0.5", "1", "4.13"]]
+        ["base", "qlora"], ["voice", "0", "0.5"], ["facts", "0.938", "1"], ["bits", "4.13"]]
 
 
 def test_answers_are_wrapped_under_their_label():

@@ -36,7 +36,7 @@ class BeforeAfterChat(widgets.VBox):
     """Type a question (or press an example), read both answers. Enter in the box asks too."""
 
     def __init__(self, before: Callable[[str], str], after: Callable[[str], str], examples: list[str]):
-        self.before, self.after = before, after
+        self.before, self.after, self.asked = before, after, None
         self.box = widgets.Text(value=examples[0], description="Question", layout=widgets.Layout(width="70%"),
                                 continuous_update=False)
         self.button = widgets.Button(description="Ask both", button_style="primary", tooltip="Ask both models")
@@ -52,14 +52,14 @@ class BeforeAfterChat(widgets.VBox):
 
     def choose(self, question: str) -> None:
         """Put an example into the box and ask it."""
-        if self.box.value == question:
-            self.ask()
-        else:
-            self.box.value = question  # its observer asks
+        self.box.value = question  # its observer asks
 
     def ask(self) -> None:
         """Show both answers to the question in the box, or say what is wrong with it."""
         question = self.box.value
+        if question == self.asked:
+            return  # leaving the box by a click on the button asks once, not twice; the answers are greedy, so the same
+        self.asked = question
         try:
             before, after = self.before(question), self.after(question)
         except ValueError as error:
