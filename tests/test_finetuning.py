@@ -37,7 +37,7 @@ from lab_utils.finetuning import (
 
 TESTS = Path(__file__).resolve().parent
 ROWS = [{"question": f"Where is cheese {i} from?", "answer": f"From village {i * i}, my dear friend!"} for i in range(12)]
-CONFIG = FinetuneConfig("qlora", rank=4, steps=6, batch_size=4, save_every=2)
+CONFIG = FinetuneConfig("qlora", rank=4, alpha=8, steps=6, batch_size=4, save_every=2)
 IDS = torch.tensor([[1, 4, 300, 301, 302, 303, 304, 5]])
 
 
@@ -84,7 +84,7 @@ def strong(tiny_base, tmp_path_factory):
     ({"method": "QLoRA"}, "unknown method 'QLoRA': expected one of full, lora, qlora"),
     ({"rank": 0}, "rank is 0: a LoRA adapter needs a rank of at least 1"),
     ({"rank": -4}, "rank is -4"),
-    ({"steps": 0}, r"steps \(0\) and batch_size \(16\) must be at least 1"),
+    ({"steps": 0}, r"steps \(0\) and batch_size \(12\) must be at least 1"),
     ({"batch_size": 0}, r"batch_size \(0\) must be at least 1"),
     ({"alpha": 0}, r"alpha \(0\) must be above 0"),
     ({"dropout": 1.0}, r"dropout \(1.0\) from 0 to below 1"),
