@@ -74,7 +74,8 @@ def strong(tiny_base, tmp_path_factory):
     made = {}
     for method in ("lora", "qlora"):
         folder = tmp_path_factory.mktemp(method)
-        result = train(dataclasses.replace(CONFIG, method=method, steps=20), folder / "run", tiny_base)
+        config = dataclasses.replace(CONFIG, method=method, steps=20, learning_rate=1e-2)
+        result = train(config, folder / "run", tiny_base)
         made[method] = result, save_adapter(result, folder / "adapter")
     return made
 
@@ -178,7 +179,7 @@ def test_padding_does_not_change_the_loss(tiny_base):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_loss_falls(method, tiny_base, tmp_path, strong):
     if method == "full":
-        result = train(dataclasses.replace(CONFIG, method="full", steps=20), tmp_path / "run", tiny_base)
+        result = train(dataclasses.replace(CONFIG, method="full", steps=20, learning_rate=1e-3), tmp_path / "run", tiny_base)
     else:
         result = strong[method][0]
     assert len(result.losses) == 20 and result.seconds > 0
