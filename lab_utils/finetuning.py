@@ -29,7 +29,7 @@ METHODS = ("full", "lora", "qlora")
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """What decides a fine-tuning run. Defaults were tuned on the validation split of the Pavlos pairs."""
+    """What decides a fine-tuning run. Defaults come from a handful of tries on the validation pairs."""
 
     method: str = "qlora"
     rank: int = 4
@@ -57,7 +57,7 @@ class FinetuneConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be above 0, or None for the usual one")
 
 
-LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}
+LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}  # LoRA's is QLoRA's, not searched for itself
 
 
 @dataclass
