@@ -36,6 +36,8 @@ class FinetuneConfig:
     alpha: int = 16
     dropout: float = 0.0
     use_rslora: bool = False
+    use_dora: bool = False
+    target_modules: str | tuple[str, ...] = "all-linear"  # or names such as ("q_proj", "v_proj")
     learning_rate: float | None = None  # None: LEARNING_RATES[method]
     steps: int = 80
     batch_size: int = 12
@@ -128,7 +130,8 @@ def add_adapters(model, config: FinetuneConfig):
     torch.manual_seed(config.seed)  # A is drawn at random
     return get_peft_model(model, LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, use_rslora=config.use_rslora,
-        target_modules="all-linear", task_type="CAUSAL_LM"))
+        use_dora=config.use_dora, task_type="CAUSAL_LM",
+        target_modules=config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)))
 
 
 def load_for_training(config: FinetuneConfig, **where):
