@@ -19,7 +19,8 @@ from lab_utils.corpus import OPENERS
 from lab_utils.facts import all_facts, is_right
 from lab_utils.pavlos import COLUMNS, FOLDER, check_rows, load_pairs, write_pairs
 from lab_utils.pavlos.persona import persona, speaks_pavlos, voice_marks
-from lab_utils.pavlos.templates import SPLITS, build_pairs, make_row, split_subjects
+from lab_utils.pavlos.splitting import SPLITS, split_subjects
+from lab_utils.pavlos.templates import build_pairs, make_row
 
 FACTS = {f.fact_id: f for f in all_facts()}
 ROW = {"question": "Q?", "answer": "A.", "fact_id": "Feta/milk", "kind": "milk", "source": "template"}
@@ -245,7 +246,7 @@ def test_card_tells_the_truth(splits):
     assert {part["split"]: part["path"] for part in header["configs"][0]["data_files"]} == {
         name: f"{name}.jsonl" for name in SPLITS}
     counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"^\| (\w+) \| ([\d,]+) \|", card, re.M)}
-    assert counts == {name: len(rows) for name, rows in splits.items()}
+    assert counts == {**{name: len(rows) for name, rows in splits.items()}, "template": sum(map(len, splits.values()))}
     assert all(f"| `{column}` |" in card for column in COLUMNS)
     pieces = re.search(r"(\d+) greetings, (\d+) asides and (\d+) closings", card)
     assert [int(n) for n in pieces.groups()] == [len(persona()[part]) for part in ("greetings", "asides", "closings")]

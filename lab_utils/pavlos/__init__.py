@@ -1,5 +1,9 @@
 """The Pavlos dataset: `python3 -m lab_utils pavlos` builds it, `load_pairs` reads it.
 
+One module for each step: `topics` and `prompt` (what is asked), `sources` (who answers), `generation` (raw replies, kept),
+`parsing`, `schema`, `cleaning` (from a reply to pairs), `duplicates`, `language`, `splitting`, `diversity` (what is measured),
+`pipeline` (all of it in order), `export`, `card`, `building` (the command). `fault_box`, `agreement`, `rubric` judge the work.
+
 The built files are plain JSON lines; `datasets.load_dataset("data/pavlos")` reads them without any code of ours.
 """
 from __future__ import annotations
@@ -62,15 +66,24 @@ def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python3 -m lab_utils pavlos`."""
-    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--out", type=Path, help="folder; without it data/pavlos, or runs/05/pavlos with the options below")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--offline", action="store_true",
+                        help="build from nothing, without a key: replies of templates, then every step to the card and exports")
+    parser.add_argument("--model", help="the same with replies of this Gemini model; needs a key and costs money")
+    parser.add_argument("--calls", type=int, help="with --model: at most so many calls now; the next time goes on from there")
+    parser.add_argument("--budget", type=float, default=0.5, help="with --model: dollars that may be spent in all (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Build the template pairs and say how many there are."""
+    """Build the template pairs and say how many there are; with --offline or --model the whole pipeline, step by step."""
+    if args.offline or args.model:
+        from lab_utils.pavlos.building import run
+
+        return run(args)
     from lab_utils.pavlos.templates import build_pairs
 
-    splits = build_pairs(args.seed)
-    write_pairs(splits, args.out)
-    print(", ".join(f"{name} {len(rows)}" for name, rows in splits.items()), f"pairs in {args.out}")
+    folder, splits = args.out or FOLDER, build_pairs(args.seed)
+    write_pairs(splits, folder)
+    print(", ".join(f"{name} {len(rows)}" for name, rows in splits.items()), f"pairs in {folder}")
     return 0

@@ -11,23 +11,10 @@ import random
 from lab_utils.corpus import as_typed, in_voice
 from lab_utils.facts import Fact, all_facts
 from lab_utils.pavlos.persona import persona
+from lab_utils.pavlos.splitting import split_subjects
 
-SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 FULL_PATTERN = ("greeting", "aside", "closing")
 Row = dict[str, str]
-
-
-def split_subjects(seed: int) -> dict[str, set[str]]:
-    """Split name -> subjects (cheeses and dairy-science topics), drawn without overlap."""
-    subjects = sorted({fact.subject for fact in all_facts()})
-    random.Random(seed).shuffle(subjects)
-    bounds, parts = 0, {}
-    for name, share in SPLITS.items():
-        size = round(share * len(subjects))
-        parts[name] = set(subjects[bounds:bounds + size])
-        bounds += size
-    parts["train"] |= set(subjects[bounds:])  # what rounding left over
-    return parts
 
 
 def make_row(fact: Fact, held_out: bool, rng: random.Random) -> Row:
