@@ -1,0 +1,80 @@
+"""The demos of lab 03 in a real browser: keyboard, buttons and the player move the picture, and it says the new numbers."""
+
+import pytest
+
+from lab_utils.widgets import checkpointing as widgets
+from lab_utils.widgets import paging as paging_widgets
+
+pytestmark = pytest.mark.browser
+
+
+def picture_saying(page, description: str):
+    """The picture with exactly this description, once it is there."""
+    picture = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
+    picture.wait_for()
+    return picture
+
+
+def press(page, control: str, *keys: str) -> None:
+    """Focus the handle of the slider with this label, as Tab does, and press keys."""
+    slider = page.locator(".widget-slider").filter(has=page.get_by_text(control, exact=True))
+    handle = slider.get_by_role("slider")
+    handle.focus()
+    for key in keys:
+        handle.press(key)
+
+
+def choose(page, control: str, option: str) -> None:
+    page.locator(".widget-dropdown").filter(has=page.get_by_text(control, exact=True)).locator("select").select_option(option)
+
+
+def test_a_plan_is_stepped_scrubbed_and_changed(open_demo):
+    page = open_demo("from lab_utils.widgets.checkpointing import stepper_demo\nstepper_demo()")
+    picture_saying(page, widgets.draw_stepper(0).description)
+    page.get_by_role("button", name="next ▶").click()
+    picture_saying(page, widgets.draw_stepper(1).description)
+    press(page, "event", "ArrowRight", "ArrowRight")
+    picture_saying(page, widgets.draw_stepper(3).description)
+    page.get_by_role("button", name="◀ back").click()
+    picture_saying(page, widgets.draw_stepper(2).description)
+    press(page, "event", "End")
+    last = widgets.draw_stepper(56).description
+    assert "16 of 16 layers have their gradient" in last
+    picture_saying(page, last)
+    choose(page, "plan", "optimal")
+    step = min(56, len(widgets.replayed("optimal", 16, 4, 8, 0)[0].events))  # the slider's end moves, and it with it
+    picture_saying(page, widgets.draw_stepper(step, "optimal").description)
+    press(page, "limit (optimal)", "ArrowLeft")
+    picture_saying(page, widgets.draw_stepper(step, "optimal", limit=7).description)
+
+
+def test_the_whole_stepper_is_in_view_of_a_projector(open_demo):
+    """1280 x 720, as many projectors have it: picture and controls need no scrolling within the demo."""
+    page = open_demo("from lab_utils.widgets.checkpointing import stepper_demo\nstepper_demo()")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    picture_saying(page, widgets.draw_stepper(0).description)
+    box = page.locator(".jp-OutputArea-output .widget-vbox").first.bounding_box()
+    assert box["height"] <= 660 and box["width"] >= 900
+
+
+def test_the_player_runs_by_itself(open_demo):
+    page = open_demo("from lab_utils.widgets.checkpointing import stepper_demo\nstepper_demo()")
+    picture_saying(page, widgets.draw_stepper(0).description)
+    page.locator(".widget-play button").first.click()
+    for step in (1, 2, 3):
+        picture_saying(page, widgets.draw_stepper(step).description)
+
+
+def test_pages_move_by_keyboard(open_demo):
+    page = open_demo("from lab_utils.widgets.paging import page_demo\npage_demo()")
+    picture_saying(page, paging_widgets.draw_pages(1).description)
+    press(page, "event", "End")
+    last = paging_widgets.draw_pages(42).description
+    assert "Pages moved so far: 12" in last
+    picture_saying(page, last)
+    press(page, "long batch, pages", "End")
+    failed = paging_widgets.draw_pages(15, long=26).description
+    assert "OUT OF MEMORY" in failed
+    picture_saying(page, failed)
+    press(page, "room on the GPU", "End")
+    picture_saying(page, paging_widgets.draw_pages(15, capacity=24, long=26).description)
