@@ -34,6 +34,7 @@ COMMANDS = {  # name: (module, one line of help)
     "pretrain": ("lab_utils.pretraining", "pretrain the small base model that ships with the kit"),
     "pavlos": ("lab_utils.pavlos", "build the Pavlos dataset"),
     "gemini": ("lab_utils.gemini_tuning", "check a tuning file, start, watch and ask a job on Vertex AI; costs money"),
+    "memory": ("lab_utils.memory_report", "say where the memory of fine-tuning a model goes, and on which cards it fits"),
     "bench": ("lab_utils.bench", "measure speed and memory on this machine"),
 }
 NEEDS_NO_SETUP = {"doctor"}  # it must be able to say what is missing

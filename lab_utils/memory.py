@@ -9,6 +9,7 @@ QLoRA paper, section 3: 4 + 32/64 = 4.5 bits without, 4 + 8/64 + 32/(64*256) = 4
 The "0.37 bits" often quoted are the difference, the saving, not the total.
 """
 
+import difflib
 from dataclasses import dataclass
 
 GB = 10**9  # what papers and card names mean
@@ -110,10 +111,30 @@ def cards_that_fit(gigabytes: float, headroom: float = 0.1) -> list[str]:
     return [name for name, size in CARDS.items() if gigabytes <= size * (1 - headroom)]
 
 
-# ---------------------------------------------------------------------------------------- training a whole model
+# ---------------------------------------------------------------------------------------- the sizes of a model
+FAMILIES = {"llama": "llama", "mistral": "llama", "qwen2": "llama", "gpt2": "gpt2"}  # model_type -> how it is built
+GPT2_NAMES = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+              "n_positions": "max_position_embeddings", "n_inner": "intermediate_size"}  # fmt: skip
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+GPT2_SIZES = (*SIZES[:4], "max_position_embeddings")  # its MLP is 4 hidden sizes wide unless it says so
+OPTIONAL = ("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "tie_word_embeddings",
+            "attention_bias", "mlp_bias", "model_type")  # fmt: skip
+NO_SIZE = set(  # fields of published configurations that change no size
+    "_name_or_path activation_function architectures attention_dropout attn_pdrop bos_token_id dtype embd_pdrop eos_token_id "
+    "hidden_act initializer_range is_llama_config layer_norm_epsilon layer_types max_window_layers n_ctx pad_token_id "
+    "pretraining_tp reorder_and_upcast_attn resid_pdrop rms_norm_eps rope_interleaved rope_parameters rope_scaling rope_theta "
+    "scale_attn_by_inverse_layer_idx scale_attn_weights sliding_window summary_activation summary_first_dropout "
+    "summary_proj_to_labels summary_type summary_use_proj task_specific_params torch_dtype transformers.js_config "
+    "transformers_version unk_token_id use_cache use_mrope use_sliding_window".split())
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a Llama-like model that decide its memory."""
+    """The sizes of a language model that decide its memory.
+
+    `family` "llama" (Llama, Mistral, Qwen2) has RMSNorm, rotary positions and a gated MLP; "gpt2" has LayerNorm, learnt
+    positions, one linear layer for q, k and v, and a plain MLP. `biased` names the linear layers that have a bias.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -123,38 +144,123 @@ class Architecture:
     head_dim: int
     intermediate_size: int
     tied_head: bool
+    max_positions: int | None = None  # None: no limit is known
+    family: str = "llama"
+    biased: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "n_layers", "n_heads", "n_kv_heads", "head_dim", "intermediate_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads}): "
+                             "each key serves equally many queries.")
 
     @classmethod
     def of(cls, config) -> "Architecture":
-        """From a transformers configuration of a Llama-like model."""
-        return cls(config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
-                   config.num_key_value_heads, getattr(config, "head_dim", None) or
-                   config.hidden_size // config.num_attention_heads, config.intermediate_size,
-                   config.tie_word_embeddings)
+        """From a transformers configuration."""
+        fields = config.to_dict()
+        return cls.from_fields({name: fields[name] for name in (*SIZES, *OPTIONAL, *GPT2_NAMES) if name in fields})
+
+    @classmethod
+    def from_fields(cls, fields: dict) -> "Architecture":
+        """From the fields of a `config.json`, named as in transformers.
+
+        ValueError for another model type, a missing size, a size below 1, and for a field that is not known here: it
+        could be a misspelt one, or one that changes the memory.
+        """
+        fields = {GPT2_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
+        kind = fields.get("model_type", "llama")
+        if kind not in FAMILIES:
+            raise ValueError(f"model_type {kind!r} is not covered: expected one of {', '.join(FAMILIES)}.")
+        check_fields(fields)
+        hidden, heads, gpt2 = fields["hidden_size"], fields["num_attention_heads"], kind == "gpt2"
+        if not fields.get("head_dim") and heads and hidden % heads:
+            raise ValueError(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads}), or give head_dim.")
+        return cls(
+            fields["vocab_size"], hidden, fields["num_hidden_layers"], heads, fields.get("num_key_value_heads", heads),
+            fields.get("head_dim") or hidden // max(heads, 1), fields.get("intermediate_size", 4 * hidden),
+            fields.get("tie_word_embeddings", gpt2), fields.get("max_position_embeddings"), FAMILIES[kind],
+            biased_layers(kind, fields))  # fmt: skip
+
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """Name -> (out, in) of the linear layers in one layer of the model; the head is none of them."""
+        h, f = self.hidden_size, self.intermediate_size
+        if self.family == "gpt2":
+            return {"qkv": (3 * h, h), "o": (h, h), "up": (f, h), "down": (h, f)}
+        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        return {"q": (q, h), "k": (kv, h), "v": (kv, h), "o": (h, q), "gate": (f, h), "up": (f, h), "down": (h, f)}
 
     def linear_shapes(self) -> list[tuple[int, int]]:
-        """(out, in) of every linear layer but the head: q, k, v, o, gate, up, down of each layer."""
-        h, f = self.hidden_size, self.intermediate_size
-        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        return [(q, h), (kv, h), (kv, h), (h, q), (f, h), (f, h), (h, f)] * self.n_layers
+        """(out, in) of every linear layer of the model but the head."""
+        return list(self.linear_layers().values()) * self.n_layers
+
+    def n_linear(self) -> int:
+        """Weights of those linear layers: what QLoRA quantizes."""
+        return sum(n_out * n_in for n_out, n_in in self.linear_shapes())
+
+    def other_sizes(self) -> list[int]:
+        """Parameters of each tensor outside those weights: embeddings, the head where it is not tied, norms, biases."""
+        gpt2, h, layers = self.family == "gpt2", self.hidden_size, self.linear_layers()
+        embeddings = [self.vocab_size * h] * (1 if self.tied_head else 2) + [(self.max_positions or 0) * h] * gpt2
+        norms = [h] * (2 * self.n_layers + 1) * (2 if gpt2 else 1)  # LayerNorm has a bias, RMSNorm has none
+        return embeddings + norms + [layers[name][0] for name in self.biased] * self.n_layers
 
     def n_other(self) -> int:
-        """Parameters outside those linear layers: embeddings, norms, and the head where it is not tied."""
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_head else 2)
-        return embeddings + self.hidden_size * (2 * self.n_layers + 1)
+        """Parameters outside those weights: what QLoRA leaves unquantized."""
+        return sum(self.other_sizes())
+
+    def n_parameters(self) -> int:
+        """All parameters of the model."""
+        return self.n_linear() + self.n_other()
 
 
+LECTURE_10B = Architecture(32_000, 4096, 48, 32, 32, 128, 11_008, False, 4096)
+"""The lecture's model of 10 billion parameters has no shape; this one is Llama-2-7B with 48 layers: 9.98 billion."""
+
+
+def check_fields(fields: dict) -> None:
+    """Raise ValueError where a size is missing, or a field is neither used nor known to change no memory."""
+    known, needed = (*SIZES, *OPTIONAL), GPT2_SIZES if fields.get("model_type") == "gpt2" else SIZES
+    if strange := [name for name in fields if name not in known and name not in NO_SIZE]:
+        near = difflib.get_close_matches(strange[0], known, n=1)
+        advice = f"did you mean {near[0]}?" if near else "leave it out if it changes no size."
+        raise ValueError(f"unknown field {strange[0]!r}: {advice}")
+    if missing := [name for name in needed if name not in fields]:
+        raise ValueError(f"the configuration lacks {', '.join(missing)}: they are named as in a transformers config.json.")
+
+
+def biased_layers(model_type: str, fields: dict) -> tuple[str, ...]:
+    """The linear layers that have a bias, by the conventions of the model type."""
+    if model_type == "gpt2":
+        return ("qkv", "o", "up", "down")
+    if model_type == "qwen2":
+        return ("q", "k", "v")
+    attention = ("q", "k", "v", "o") if fields.get("attention_bias") else ()
+    return attention + (("gate", "up", "down") if fields.get("mlp_bias") else ())
+
+
+# ---------------------------------------------------------------------------------------- what training keeps
 def adapter_parameters(architecture: Architecture, rank: int) -> int:
     """Parameters of LoRA adapters on all linear layers: rank * (in + out) for each."""
     return sum(rank * (n_out + n_in) for n_out, n_in in architecture.linear_shapes())
 
 
-def nf4_layer_bytes(n_values: int) -> int:
-    """Bytes that bitsandbytes keeps for one NF4 layer with double quantization, its lookup tables included.
+def nf4_parts(n_values: int) -> dict[str, int]:
+    """Bytes that bitsandbytes keeps for one double-quantized NF4 layer: {"codes", "absmax", "nested absmax"}.
 
-    The 16-entry NF4 code, the 256-entry code of the second quantization and the float32 mean are kept for each layer.
+    Beside the float32 constants of the constants, the last has what each layer repeats: their float32 mean, the NF4
+    table of 16 and the second quantization's table of 256.
     """
-    return bytes_by_part(scheme_named("nf4 + double quantization"), n_values)["total"] + 4 * (16 + 256 + 1)
+    parts = bytes_by_part(scheme_named("nf4 + double quantization"), n_values)
+    return {"codes": parts["codes"], "absmax": parts["constants"],
+            "nested absmax": parts["second constants"] + 4 * (1 + 16 + 256)}  # fmt: skip
+
+
+def nf4_layer_bytes(n_values: int) -> int:
+    """Bytes that bitsandbytes keeps for one NF4 layer with double quantization, its lookup tables included."""
+    return sum(nf4_parts(n_values).values())
 
 
 def training_state_bytes(architecture: Architecture, method: str, rank: int = 0, weight_bytes: int = 4) -> dict[str, int]:
