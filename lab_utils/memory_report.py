@@ -146,21 +146,13 @@ def saved_bytes(model, compute: Callable):
 
     Each storage counts once, whole, however many views of it are saved.
     """
-    import torch
+    from lab_utils.checkpointing import SavedBytes
 
     own = [*model.parameters(), *model.buffers()]
     own += [tensor for p in model.parameters() for tensors in constants_of(p).values() for tensor in tensors]
-    known, seen = {tensor.untyped_storage().data_ptr() for tensor in own}, {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            seen[storage.data_ptr()] = storage  # held, so that its address is not used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with SavedBytes(own) as saved:
         result = compute()
-    return result, sum(storage.nbytes() for storage in seen.values())
+    return result, saved.now
 
 
 def measure_step(model, input_ids, optimizer=None) -> dict[str, int]:
