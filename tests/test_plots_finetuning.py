@@ -53,6 +53,13 @@ def points_of(root):
     return [tuple(map(float, point.split(","))) for point in lines[0].split()]
 
 
+@pytest.mark.parametrize("title, size", [("LoRA loss", 22), ("LoRA loss with a quarter of replay", 16)])
+def test_a_long_title_of_the_loss_picture_fits(title, size):
+    drawn = next(text for text in ElementTree.fromstring(plots.loss_picture([4.0, 2.0], 30, title)).iter()
+                 if (text.text or "").startswith(title))
+    assert int(drawn.get("font-size")) == size
+
+
 def test_the_loss_picture_says_step_and_numbers():
     made = plots.loss_picture([4.0, 2.0, 1.0], 11, "QLoRA, r=8")
     root = ElementTree.fromstring(made)

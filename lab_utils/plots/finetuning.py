@@ -34,9 +34,10 @@ def loss_picture(losses: Sequence[float], n_steps: int, title: str, first_step: 
     points = [(style.placed(step, 1, max(n_steps, 2), left, width - 20), style.placed(loss, 0, top, bottom, 50))
               for step, loss in enumerate(losses, start=first_step)]
     said = f"{title}, step {first_step + len(losses) - 1} of {n_steps}: {losses[-1]:.2f} nats per token"
+    size = min(22, int((width - left) / (0.6 * len(said))))  # bold letters are about 0.6 of their size wide
     return style.svg(
         width, height, f"{said}; at step {first_step} it was {losses[0]:.2f}.",
-        style.text(left, 30, said, 22, bold=True),
+        style.text(left, 30, said, size, bold=True),
         style.line([(left, 50), (left, bottom), (width - 20, bottom)], BLACK),
         style.line(points, BLUE, 4), style.circle(*points[-1], 6, BLUE),
         style.text(left - 10, 60, f"{top:.1f}", anchor="end"), style.text(left - 10, bottom, "0", anchor="end"),
