@@ -71,11 +71,15 @@ def _metric(name: str):
     return evaluate.load(str(METRICS / f"{name}.py"))
 
 
-def overlap_scores(answers: list[str], references: list[str]) -> dict[str, float]:
-    """ROUGE-L (0 to 1) and BLEU (0 to 100) against reference answers, through `evaluate` with local metric modules."""
+def overlap_scores(answers: list[str], references: list[str],
+                   metrics: tuple[str, ...] = ("rouge_l", "bleu")) -> dict[str, float]:
+    """Overlap with reference answers, through `evaluate` with the local metric modules named in `metrics`.
+
+    ROUGE-L and METEOR lie between 0 and 1, CIDEr between 0 and 10, BLEU between 0 and 100; NIST has no upper limit.
+    """
     _check_some(answers)
-    return {**_metric("rouge_l").compute(predictions=answers, references=references),
-            **_metric("bleu").compute(predictions=answers, references=references)}
+    return {name: score for metric in metrics
+            for name, score in _metric(metric).compute(predictions=answers, references=references).items()}
 
 
 def side_task_score(answers: list[str], tasks: list[SideTask]) -> float:
