@@ -36,6 +36,7 @@ COMMANDS = {  # name: (module, one line of help)
     "gemini": ("lab_utils.gemini_tuning", "check a tuning file, start, watch and ask a job on Vertex AI; costs money"),
     "memory": ("lab_utils.memory_report", "say where the memory of fine-tuning a model goes, and on which cards it fits"),
     "bench": ("lab_utils.bench", "measure speed and memory on this machine"),
+    "methods": ("lab_utils.methods_comparison", "compare all PEFT methods on the small base model, for lab 07"),
     "sweep": ("lab_utils.rank_sweep", "LoRA over ranks, seeds and learning rates on the Pavlos pairs"),
 }
 NEEDS_NO_SETUP = {"doctor"}  # it must be able to say what is missing

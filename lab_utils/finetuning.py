@@ -14,6 +14,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch.utils.data import Dataset
@@ -31,6 +32,8 @@ METHODS = ("full", "lora", "qlora")
 class FinetuneConfig:
     """What decides a fine-tuning run. Defaults come from a handful of tries on the validation pairs."""
 
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
     method: str = "qlora"
     rank: int = 4
     alpha: int = 16
@@ -46,8 +49,8 @@ class FinetuneConfig:
     save_every: int = 20
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}: expected one of {', '.join(METHODS)}")
+        if self.method not in self.methods:
+            raise ValueError(f"unknown method {self.method!r}: expected one of {', '.join(self.methods)}")
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}: a LoRA adapter needs a rank of at least 1 (4 to 64 are usual)")
         if self.steps < 1 or self.batch_size < 1:
@@ -57,6 +60,11 @@ class FinetuneConfig:
                              "otherwise the adapter adds nothing")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be above 0, or None for the usual one")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate given, or else the method's usual one."""
+        return LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
 
 
 LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}  # LoRA's is QLoRA's, not searched for itself
@@ -231,10 +239,9 @@ def training_arguments(config: FinetuneConfig, folder: Path, device: str) -> Tra
     """The Trainer's arguments: no warm-up (lora_B must move in step 1), a cosine to zero, every step logged."""
     on_gpu = device.startswith("cuda")
     half = compute_dtype(device) if on_gpu else None
-    rate = LEARNING_RATES[config.method] if config.learning_rate is None else config.learning_rate
     return TrainingArguments(
         output_dir=str(folder), max_steps=config.steps, per_device_train_batch_size=config.batch_size,
-        learning_rate=rate, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
+        learning_rate=config.rate, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
         optim="paged_adamw_8bit" if on_gpu else "adamw_torch", use_cpu=not on_gpu, seed=config.seed,
         data_seed=config.seed, logging_steps=1, logging_nan_inf_filter=False, save_steps=config.save_every, save_total_limit=2,
         bf16=half == torch.bfloat16, fp16=half == torch.float16, report_to="none", remove_unused_columns=False,
@@ -291,28 +298,29 @@ def open_run(folder: Path, config: FinetuneConfig, rows: list[dict[str, str]], w
     return last_whole_checkpoint(folder)
 
 
-def make_trainer(config: FinetuneConfig, model, tokenizer, rows, folder: Path, device: str, watch) -> Trainer:
-    """transformers' Trainer with the answers-only data and this module's guards."""
+def make_trainer(config: FinetuneConfig, model, tokenizer, rows, folder: Path, device: str, watch, more_guards=()) -> Trainer:
+    """transformers' Trainer with the answers-only data and this module's guards, or more."""
     data = PairDataset(rows, tokenizer, model.config.max_position_embeddings)
-    guards = [StopOnBadLoss(), Progress(watch)] + ([] if config.method == "full" else [AdapterMoved()])
+    guards = [StopOnBadLoss(), Progress(watch), *([] if config.method == "full" else [AdapterMoved()]), *more_guards]
     trainer = Trainer(model=model, args=training_arguments(config, folder, device), train_dataset=data,
                       data_collator=PadRight(tokenizer.pad_token_id), callbacks=guards)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def finetune(config: FinetuneConfig, rows: list[dict[str, str]], folder: Path | str, watch=None,
-             **where) -> FinetuneResult:
+def finetune(config: FinetuneConfig, rows: list[dict[str, str]], folder: Path | str, watch=None, *,
+             load=load_for_training, more_guards=(), **where) -> FinetuneResult:
     """Fine-tune on question-answer rows. A killed run goes on from its last whole checkpoint in `folder`.
 
-    `watch(step, n_steps, loss)` is called at every step in place of a progress bar; `where` goes to `load_base`. The
-    checkpoints of a finished run are removed. Raises ValueError for bad rows or a bad configuration, BadLossError for
-    a loss that is not finite or zero, RuntimeError if the adapters do not move.
+    `watch(step, n_steps, loss)` is called at every step in place of a progress bar; `where` goes to `load_base`. Other
+    methods bring their `load(config, **where)` -> (model, tokenizer) and the callbacks that guard them. The checkpoints
+    of a finished run are removed. Raises ValueError for bad rows or a bad configuration, BadLossError for a loss that is
+    not finite or zero, RuntimeError if the adapters do not move.
     """
     folder = Path(folder)
     torch.manual_seed(config.seed)
-    model, tokenizer = load_for_training(config, **where)
-    trainer = make_trainer(config, model, tokenizer, rows, folder, where.get("device", "cpu"), watch)
+    model, tokenizer = load(config, **where)
+    trainer = make_trainer(config, model, tokenizer, rows, folder, where.get("device", "cpu"), watch, more_guards)
     checkpoint = open_run(folder, config, rows, where)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))

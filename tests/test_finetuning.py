@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from lab_utils import finetuning, memory
 from lab_utils.base_model import load_base, nf4_config
@@ -268,6 +269,40 @@ def test_the_global_random_state_does_not_matter(uninterrupted, tiny_base, tmp_p
     torch.manual_seed(12345)
     torch.rand(3)
     assert train(CONFIG, tmp_path / "run", tiny_base).losses == uninterrupted.losses
+
+
+def test_other_methods_bring_their_loader_and_their_guards(tiny_base, tmp_path):
+    """What lab 07 does for methods that this module does not know."""
+    calls = []
+
+    class Guard(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            calls.append(state.global_step)
+
+    def load(config, **where):
+        model, tokenizer = load_base(**where)
+        model.requires_grad_(False)
+        model.model.norm.weight.requires_grad_(True)
+        return model, tokenizer
+
+    config = dataclasses.replace(CONFIG, method="lora", steps=3)
+    result = finetune(config, ROWS, tmp_path / "run", quiet, load=load, more_guards=[Guard()], source=tiny_base)
+    assert calls == [1, 2, 3] and list(trained(result)) == ["model.norm.weight"] and result.trainable_params == 64
+
+
+def test_a_configuration_of_other_methods_has_its_own_rates():
+    @dataclasses.dataclass(frozen=True)
+    class Config(FinetuneConfig):
+        methods = ("norms",)
+
+        @property
+        def rate(self):
+            return 0.5
+
+    assert Config("norms").rate == 0.5 and FinetuneConfig("full").rate == finetuning.LEARNING_RATES["full"]
+    assert FinetuneConfig("full", learning_rate=0.25).rate == 0.25
+    with pytest.raises(ValueError, match="unknown method 'qlora': expected one of norms"):
+        Config("qlora")
 
 
 def test_watch_sees_every_step(tiny_base, tmp_path):
