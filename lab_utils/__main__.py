@@ -41,6 +41,7 @@ COMMANDS = {  # name: (module, one line of help)
     "bench": ("lab_utils.bench", "measure speed and memory on this machine"),
     "methods": ("lab_utils.methods_comparison", "compare all PEFT methods on the small base model, for lab 07"),
     "sweep": ("lab_utils.rank_sweep", "LoRA over ranks, seeds and learning rates on the Pavlos pairs"),
+    "grade": ("lab_utils.grading.grader", "grade a folder of submissions, in a sandbox"),
 }
 NEEDS_NO_SETUP = {"doctor"}  # it must be able to say what is missing
 

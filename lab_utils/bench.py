@@ -3,10 +3,15 @@
 A benchmark is a function of the parsed arguments that prints a table and returns an exit code; BENCHES lists them.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+N_SUBMISSIONS = 20  # that `bench grading` makes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,4 +78,61 @@ def print_ratios(seconds: dict[str, float], title: str) -> None:
         print(f"{step:<12}{ours:>8.4f} s{theirs:>13.4f} s{ours / theirs:>7.2f}x")
 
 
-BENCHES: dict[str, Callable[[argparse.Namespace], int]] = {"quantization": bench_quantization}
+def bench_grading(args: argparse.Namespace) -> int:
+    """Seconds for each of N_SUBMISSIONS graded one after the other, start of the grader included, against the seconds of
+    `jupyter execute` on the same notebook, once before and once after. Fails where a right answer got no point."""
+    import tempfile
+
+    from lab_utils.grading import grader, sandbox
+    from lab_utils.grading.submissions import read_submissions
+
+    grader.check_sandbox(False, sandbox.problem)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lab, labs = write_submissions(folder)
+        before = seconds_of_execute(folder / "student_0" / lab)
+        start = time.perf_counter()
+        (folder / "out" / "results").mkdir(parents=True)
+        settings = grader.Settings(sandbox.Limits())
+        submissions, _ = read_submissions(sorted(folder.glob("student_*")), labs)
+        records, _ = grader.grade_all(submissions, settings, folder / "out", jobs=1, backend="loky")
+        each = (time.perf_counter() - start) / N_SUBMISSIONS
+        execute = (before + seconds_of_execute(folder / "student_0" / lab)) / 2
+    points = [row["points"] == row["out_of"] for record in records for row in record["questions"]]
+    print(f"{lab}: {N_SUBMISSIONS} submissions, {len(points) // N_SUBMISSIONS} questions each, one at a time\n"
+          f"graded             {each:8.2f} s for each\njupyter execute    {execute:8.2f} s\n"
+          f"ratio              {each / execute:8.2f}\n"
+          f"right answers with their points: {sum(points)} of {len(points)}")
+    return 0 if all(points) and len(records) == N_SUBMISSIONS else 1
+
+
+def write_submissions(folder: Path) -> tuple[str, dict[str, set[str]]]:
+    """N_SUBMISSIONS notebooks that differ by a comment: a lab's set-up, imports and exercises, solved, without its long cells."""
+    import nbformat
+
+    from lab_utils.grading import all_exercises
+    from lab_utils.running import find_labs
+
+    labs = {path.stem: {exercise.name for exercise in all_exercises(path.stem)} for path in find_labs()}
+    path = next(path for path in find_labs() if labs[path.stem])
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = code[:2] + [cell for cell in code[2:] if any(f"def {name}(" in cell.source for name in labs[path.stem])]
+    for i in range(N_SUBMISSIONS):
+        notebook.cells.append(nbformat.v4.new_code_cell(f"# student {i}"))
+        (folder / f"student_{i}").mkdir()
+        nbformat.write(notebook, folder / f"student_{i}" / path.name)
+    return path.name, labs
+
+
+def seconds_of_execute(notebook: Path) -> float:
+    """Wall seconds of a plain `jupyter execute`. CalledProcessError if it fails."""
+    import subprocess
+    import sys
+
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "jupyter", "execute", str(notebook)], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], int]] = {"grading": bench_grading, "quantization": bench_quantization}

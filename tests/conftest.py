@@ -8,6 +8,7 @@ environment.set_variables()
 
 GPU_REASON = "needs a CUDA device, and there is none"
 BROWSER_REASON = "needs Chromium, and there is none"
+SANDBOX_REASON = "needs bubblewrap's sandbox, and there is none"
 
 
 def has_cuda() -> bool:
@@ -22,9 +23,16 @@ def has_chromium() -> bool:
     return find_chromium() is not None
 
 
+def has_sandbox() -> bool:
+    from lab_utils.grading.sandbox import problem
+
+    return not problem()
+
+
 def pytest_collection_modifyitems(items):
     """Skips what this machine cannot run; it is looked at only if a test needs it."""
-    for marker, available, reason in [("gpu", has_cuda, GPU_REASON), ("browser", has_chromium, BROWSER_REASON)]:
+    for marker, available, reason in [("gpu", has_cuda, GPU_REASON), ("browser", has_chromium, BROWSER_REASON),
+                                      ("sandbox", has_sandbox, SANDBOX_REASON)]:
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not available():
             for item in marked:
@@ -34,7 +42,7 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     """Says in capitals what was not tested: a green line must not hide it."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in (GPU_REASON, BROWSER_REASON):
+    for reason in (GPU_REASON, BROWSER_REASON, SANDBOX_REASON):
         count = sum(reason in text for text in skipped)
         if count:
             terminalreporter.section(f"{count} TESTS WERE LEFT OUT: {reason.upper()}", "!", yellow=True)
@@ -42,6 +50,10 @@ def pytest_terminal_summary(terminalreporter):
         from lab_utils.testing import CHROMIUM_REMEDY
 
         terminalreporter.write_line(f"NO SLIDER AND NO DEMO WAS TRIED IN A BROWSER. To have that: {CHROMIUM_REMEDY}")
+    if any(SANDBOX_REASON in text for text in skipped):
+        from lab_utils.grading.sandbox import problem
+
+        terminalreporter.write_line(f"NO HOSTILE SUBMISSION WAS GRADED. Missing: {problem()}")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,12 @@ import pytest
 from lab_utils import testing
 
 FIXED = ["-m", "not gpu", "--nbval", "--nbval-current-env"]
+SHARED_OUT = ["-n", "2", "--dist", "loadfile"]
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: 2)
 
 
 @pytest.fixture
@@ -20,8 +26,8 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("passed_on, expected", [
-    ([], ["labs", "tests"]),
-    (["-q", "-k", "absent"], ["labs", "tests", "-q", "-k", "absent"]),
+    ([], [*SHARED_OUT, "labs", "tests"]),
+    (["-q", "-k", "absent"], [*SHARED_OUT, "labs", "tests", "-q", "-k", "absent"]),
     (["tests/test_a.py::test_x", "-q"], ["tests/test_a.py::test_x", "-q"]),
     (["tests", "-m", "gpu"], ["tests", "-m", "gpu"]),
 ])
@@ -31,13 +37,26 @@ def test_paths_replace_the_usual_ones(passed_on, expected, root):
 
 def test_no_labs_are_left_out(root):
     (root / "labs" / "00_why.ipynb").unlink()
-    assert testing.pytest_arguments([], root) == [*FIXED, "tests"]
+    assert testing.pytest_arguments([], root) == [*FIXED, *SHARED_OUT, "tests"]
+
+
+@pytest.mark.parametrize("cores, workers, threads", [(1, 1, "1"), (2, 2, "1"), (16, 4, "4")])
+def test_workers_share_the_cores(cores, workers, threads, monkeypatch):
+    given = {}
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(testing, "find_chromium", lambda: "chromium")
+    monkeypatch.setattr(testing, "sandbox_problem", lambda: "")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(subprocess, "call", lambda command, env, **_: given.update(env) or 0)
+    assert testing.main(argparse.Namespace(passed_on=[])) == 0
+    assert testing.n_workers() == workers and given["OMP_NUM_THREADS"] == threads
 
 
 @pytest.mark.parametrize("apt, installs", [(True, 1), (False, 0)])
 def test_a_missing_browser_is_installed_or_loudly_missed(apt, installs, monkeypatch, capsys):
     installed, commands = [], []
     monkeypatch.setattr(testing, "find_chromium", lambda: None)
+    monkeypatch.setattr(testing, "sandbox_problem", lambda: "")
     monkeypatch.setattr(testing, "can_apt_install", lambda: apt)
     monkeypatch.setattr(testing, "install_chromium", lambda: installed.append(1))
     monkeypatch.setattr(subprocess, "call", lambda command, **_: commands.append(command) or 5)

@@ -34,6 +34,7 @@ class Exercise:
     wrong: dict[str, Callable]
     variants: tuple[Callable, ...] = ()  # other right solutions
     hints: tuple[str, ...] = ()
+    points: float = 1
 
 
 def close(rtol: float = 1e-5, atol: float = 1e-6) -> Same:
