@@ -63,6 +63,10 @@ DEMOS = {
         "fenced": {"name": "json fence"}, "chatty": {"name": "prose before"}, "never closed": {"name": "fence never closed"}}),
     "duplicates": Demo("lab_utils.presenting:duplicates_of_pavlos", "How alike is too alike?", {
         "strict": {"threshold": 0.9}, "loose": {"threshold": 0.5}}),
+    "methods": Demo("lab_utils.presenting:methods_compared", "Eleven ways to fine-tune one model", {
+        "all or a rank": {"second_method": "LoRA", "third_method": "-"},
+        "what QLoRA adds": {"first_method": "LoRA", "second_method": "QLoRA", "third_method": "-"},
+        "the smallest": {"first_method": "norms", "second_method": "IA3", "third_method": "prompt tuning"}}),
     "tuning-job": Demo("lab_utils.presenting:tuning_job", "A tuning job, simulated", {
         "half way": {"step": 4}, "cancelled": {"step": 5, "happens": "cancelled at step 3"},
         "a bad row": {"step": 5, "happens": "bad row at step 2"}}),
@@ -115,6 +119,16 @@ def duplicates_of_pavlos(n_rows: int = 120) -> Any:
 
     lines = (ROOT / "data" / "pavlos" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     return duplicates_demo([json.loads(line) for line in lines[:n_rows]])
+
+
+def methods_compared() -> Any:
+    """Lab 07's five axes, from the wide comparison recorded in data/reference."""
+    from lab_utils.peft_methods import METHODS, five_axes
+    from lab_utils.widgets.peft_methods import axes_demo
+
+    record = json.loads((ROOT / "data" / "reference" / "peft_methods.json").read_text(encoding="utf-8"))
+    shares = five_axes(record["methods"], record["base"]["tokens_per_second"])
+    return axes_demo({METHODS[name].title: row for name, row in shares.items()}, ("full", "LoRA", "IA3"))
 
 
 def tuning_job() -> Any:
