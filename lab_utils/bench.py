@@ -107,17 +107,20 @@ def bench_grading(args: argparse.Namespace) -> int:
 
 
 def write_submissions(folder: Path) -> tuple[str, dict[str, set[str]]]:
-    """N_SUBMISSIONS notebooks that differ by a comment: a lab's set-up, imports and exercises, solved, without its long cells."""
+    """N_SUBMISSIONS notebooks that differ by a comment: a lab's set-up and imports, its exercises, solved, and what they need."""
     import nbformat
 
     from lab_utils.grading import all_exercises
+    from lab_utils.grading.worker.cells import needed, read_cells
     from lab_utils.running import find_labs
 
     labs = {path.stem: {exercise.name for exercise in all_exercises(path.stem)} for path in find_labs()}
     path = next(path for path in find_labs() if labs[path.stem])
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells = code[:2] + [cell for cell in code[2:] if any(f"def {name}(" in cell.source for name in labs[path.stem])]
+    statements, _ = read_cells([cell.source for cell in code])
+    kept = {1, 2} | {statement.cell for name in labs[path.stem] for statement in needed(statements, name)}
+    notebook.cells = [cell for number, cell in enumerate(code, 1) if number in kept]
     for i in range(N_SUBMISSIONS):
         notebook.cells.append(nbformat.v4.new_code_cell(f"# student {i}"))
         (folder / f"student_{i}").mkdir()

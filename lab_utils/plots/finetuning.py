@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab_utils.plots import style
 from lab_utils.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Picture, picture
@@ -55,20 +55,25 @@ def answers_html(question: str, before: str, after: str) -> str:
             f'{panel("After", after, BLUE)}</div></div>')
 
 
+def grouped_bars(scores: Mapping[str, Mapping[str, float]], names: Sequence[str], looks: Sequence[tuple[str, str]]):
+    """A figure with one bar for each series, {series: {name: value}}, in every group; `looks` are (color, hatch)."""
+    figure, ax = style.new_figure(width=11)
+    width = 0.84 / len(scores)
+    for k, ((series, values), (colour, hatch)) in enumerate(zip(scores.items(), looks)):
+        bars = ax.bar([i + k * width for i in range(len(names))], [values[name] for name in names], width * 0.92,
+                      label=series, color=colour, hatch=hatch, edgecolor="white")
+        ax.bar_label(bars, fmt="%.2f", fontsize=12, padding=2)
+    ax.set_xticks([i + 0.42 - width / 2 for i in range(len(names))], [name.replace("_", " ") for name in names])
+    figure.legend(ncols=len(scores), loc="outside upper center")
+    return figure
+
+
 @style.styled
 def compare_methods(scores: dict[str, dict[str, float]],
                     names: Sequence[str] = ("voice", "facts", "ends", "side_tasks")) -> Picture:
     """Grouped bars: for each score (a share from 0 to 1) one bar per method, with its value above it."""
-    figure, ax = style.new_figure(width=11)
-    width = 0.84 / len(scores)
-    for k, (method, values) in enumerate(scores.items()):
-        colour, hatch = METHODS[method]
-        bars = ax.bar([i + k * width for i in range(len(names))], [values[name] for name in names], width * 0.92,
-                      label=method, color=colour, hatch=hatch, edgecolor="white")
-        ax.bar_label(bars, fmt="%.2f", fontsize=12, padding=2)
-    ax.set_xticks([i + 0.42 - width / 2 for i in range(len(names))], [name.replace("_", " ") for name in names])
-    ax.set(ylim=(0, 1.12), ylabel="share of held-out questions")
-    figure.legend(ncols=len(scores), loc="outside upper center")
+    figure = grouped_bars(scores, names, [METHODS[method] for method in scores])
+    figure.axes[0].set(ylim=(0, 1.12), ylabel="share of held-out questions")
     told = "; ".join(f"{m}: " + ", ".join(f"{name} {v[name]:.2f}" for name in names) for m, v in scores.items())
     return style.described(figure, f"Scores of each method on held-out questions. {told}.")
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from lab_utils.plots import style
+from lab_utils.plots.finetuning import grouped_bars
 from lab_utils.plots.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Picture
 
 LOOKS = ((BLUE, DASHES[0]), (VERMILLION, DASHES[1]), (GREEN, DASHES[2]))  # of the methods that are told apart
@@ -49,16 +50,9 @@ def _legend_row(method: str, values: Mapping[str, float], across: Mapping[str, f
 @style.styled
 def rouge_picture(scores: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Picture:
     """The lecture's chart: for each ROUGE one bar for every model, its value above it."""
-    figure, ax = style.new_figure(width=11, height=4.6)
-    looks = [(GREY, ""), (VERMILLION, "//"), (BLUE, ".."), (GREEN, "xx")]
-    width = 0.84 / len(scores)
-    for k, ((model, values), (colour, hatch)) in enumerate(zip(scores.items(), looks)):
-        bars = ax.bar([i + k * width for i in range(len(names))], [values[name] for name in names], width * 0.92,
-                      label=model, color=colour, hatch=hatch, edgecolor="white")
-        ax.bar_label(bars, fmt="%.2f", fontsize=14, padding=2)
-    ax.set_xticks([i + 0.42 - width / 2 for i in range(len(names))], [name.replace("rouge", "ROUGE-") for name in names])
-    ax.set(ylim=(0, 1.1), ylabel="F-measure")
-    figure.legend(ncols=len(scores), loc="outside upper center")
+    figure = grouped_bars(scores, names, [(GREY, ""), (VERMILLION, "//"), (BLUE, ".."), (GREEN, "xx")])
+    figure.axes[0].set_xticks(figure.axes[0].get_xticks(), [name.replace("rouge", "ROUGE-") for name in names])
+    figure.axes[0].set(ylim=(0, 1.1), ylabel="F-measure")
     told = "; ".join(f"{model}: " + ", ".join(f"{name} {v[name]:.2f}" for name in names) for model, v in scores.items())
     return style.described(figure, f"ROUGE against Pavlos' own answers. {told}.")
 

@@ -1,27 +1,12 @@
 """The demos of lab 03 in a real browser: keyboard, buttons and the player move the picture, and it says the new numbers."""
 
 import pytest
+from driving import picture_saying, press
 
 from lab_utils.widgets import checkpointing as widgets
 from lab_utils.widgets import paging as paging_widgets
 
 pytestmark = pytest.mark.browser
-
-
-def picture_saying(page, description: str):
-    """The picture with exactly this description, once it is there."""
-    picture = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
-    picture.wait_for()
-    return picture
-
-
-def press(page, control: str, *keys: str) -> None:
-    """Focus the handle of the slider with this label, as Tab does, and press keys."""
-    slider = page.locator(".widget-slider").filter(has=page.get_by_text(control, exact=True))
-    handle = slider.get_by_role("slider")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
 
 
 def choose(page, control: str, option: str) -> None:

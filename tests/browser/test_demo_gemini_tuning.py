@@ -1,6 +1,7 @@
 """The demos of lab 08 in a real browser: the keyboard moves a control, and the picture says the new numbers."""
 
 import pytest
+from driving import picture_saying, press
 
 from lab_utils.widgets import gemini_tuning as widgets
 
@@ -8,22 +9,6 @@ pytestmark = pytest.mark.browser
 
 NUMBERS = dict(file_tokens=100_000, shot_tokens=50.0, base_tokens=60.0, answer_tokens=40.0, tuning_price=5.0, input_price=0.5,
                output_price=2.0)
-
-
-def picture_saying(page, description: str):
-    """The picture with exactly this description, once it is there."""
-    picture = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
-    picture.wait_for()
-    return picture
-
-
-def press(page, control: str, *keys: str) -> None:
-    """Focus the handle of the slider with this label, as Tab does, and press keys."""
-    slider = page.locator(".widget-slider").filter(has=page.get_by_text(control, exact=True))
-    handle = slider.get_by_role("slider")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
 
 
 def test_a_job_is_stepped_through_by_keyboard_under_its_banner(open_demo):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from driving import picture_saying, press
 
 from lab_utils.facts import DATA
 from lab_utils.widgets import lora as widgets
@@ -17,33 +18,18 @@ from lab_utils.widgets.lora import adapter_calculator
 adapter_calculator(json.loads((DATA / "reference" / "architectures.json").read_text(encoding="utf-8"))["models"])"""
 
 
-def picture_saying(page, description: str):
-    """The picture with exactly this description, once it is there."""
-    picture = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
-    picture.wait_for()
-    return picture
-
-
-def press(page, *keys: str) -> None:
-    """Focus the handle of the rank slider, as Tab does, and press keys."""
-    handle = page.locator(".widget-slider").get_by_role("slider")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
-
-
 def test_the_rank_is_dragged_by_keyboard_and_the_picture_chosen(open_demo):
     matrices = widgets.decompose({"cheese": widgets.cheese_picture(), "square": widgets.cheese_picture(64)})
     page = open_demo(RANK)
     shown = picture_saying(page, widgets.draw_rank("cheese", 8, matrices).description)
     assert shown.locator("image").count() == 2
-    press(page, "ArrowRight")
+    press(page, "rank", "ArrowRight")
     picture_saying(page, widgets.draw_rank("cheese", 12, matrices).description)
-    press(page, "End")
+    press(page, "rank", "End")
     whole = widgets.draw_rank("cheese", 128, matrices).description
     assert "relative error 0.0%" in whole and "200% of the 16,384" in whole
     picture_saying(page, whole)
-    press(page, "Home")
+    press(page, "rank", "Home")
     picture_saying(page, widgets.draw_rank("cheese", 1, matrices).description)
     page.locator(".widget-dropdown select").select_option("square")
     picture_saying(page, widgets.draw_rank("square", 1, matrices).description)
@@ -53,7 +39,7 @@ def test_the_calculator_answers_by_keyboard(open_demo):
     configs = json.loads((DATA / "reference" / "architectures.json").read_text(encoding="utf-8"))["models"]
     page = open_demo(ADAPTERS)
     picture_saying(page, widgets.draw_adapters("Llama-2-7B", 8, configs).description)
-    press(page, "ArrowRight")
+    press(page, "rank", "ArrowRight")
     picture_saying(page, widgets.draw_adapters("Llama-2-7B", 16, configs).description)
     page.locator(".widget-dropdown select").select_option("Falcon-180B")
     picture_saying(page, widgets.draw_adapters("Falcon-180B", 16, configs).description)

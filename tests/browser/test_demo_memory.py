@@ -1,18 +1,12 @@
 """The calculator and the quiz of lab 00 in a real browser: controls are set as a person sets them, and the page follows."""
 
 import pytest
+from driving import picture_saying
 
 from lab_utils.quiz import BEFORE
 from lab_utils.widgets import memory as widgets
 
 pytestmark = pytest.mark.browser
-
-
-def picture_saying(page, description: str):
-    """The picture with exactly this description, once it is there."""
-    picture = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
-    picture.wait_for()
-    return picture
 
 
 def described(**change):

@@ -1,6 +1,7 @@
 """The demos of lab 07 in a real browser: methods are chosen, voices switched and questions typed, by keyboard."""
 
 import pytest
+from driving import picture_saying
 
 from lab_utils.plots.peft_methods import axes_picture
 
@@ -21,12 +22,6 @@ BLEND = """
 from lab_utils.widgets.peft_methods import blend_demo
 blend_demo(lambda weight, question: f"{question} {weight:.1f} of it", ("pavlos", "auctioneer"), "How much?")
 """
-
-
-def picture_saying(page, description: str):
-    found = page.locator(f'.jp-OutputArea-output svg[role=img][aria-label="{description}"]')
-    found.wait_for()
-    return found
 
 
 def test_methods_are_chosen_from_the_lists(open_demo):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from driving import press
 
 from lab_utils.quantization import compare_codebooks, example_values
 
@@ -28,14 +29,6 @@ def type_number(page, label: str, value: str) -> None:
     box = page.get_by_label(label, exact=True)
     box.fill(value)
     box.press("Enter")
-
-
-def press(page, label: str, *keys: str) -> None:
-    """Put the focus on the slider beside a label, then press keys."""
-    row = page.locator(".widget-slider").filter(has=page.get_by_text(label, exact=True))
-    row.get_by_role("slider").focus()
-    for key in keys:
-        page.keyboard.press(key)
 
 
 def expected(distribution: str, bits: int, block_size: int) -> str:

@@ -27,7 +27,7 @@ from lab_utils.grading.submissions import read_submissions
 from lab_utils.grading.worker.values import decode
 
 pytestmark = pytest.mark.sandbox
-LIMITS = Limits(cells_seconds=9, answer_seconds=4, memory_bytes=700 * 10**6, disk_bytes=8 * 10**6, answer_bytes=10**6)
+LIMITS = Limits(cells_seconds=9, answer_seconds=3, memory_bytes=700 * 10**6, disk_bytes=8 * 10**6, answer_bytes=10**6)
 SETTINGS = grader.Settings(LIMITS, preload=("numpy", "torch", "IPython.core.inputtransformer2"))
 PLANTED = ("torch.py", "lab_utils.py", "sitecustomize.py", "conftest.py", "numpy/__init__.py")  # a student's own, never imported
 N_NEIGHBOURS = 5
