@@ -232,10 +232,13 @@ def run_jobs(waiting: list[tuple[Path, Submission]], settings: Settings, jobs: i
     finally:
         if backend == "loky" and jobs > 1:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
-    for path, submission in waiting:
-        if path not in done:
-            yield grade_one(path, submission, settings)
-    sandbox_of(threading.get_ident(), settings).close()
+    try:
+        for path, submission in waiting:
+            if path not in done:
+                yield grade_one(path, submission, settings)
+    finally:
+        sandbox_of(threading.get_ident(), settings).close()
+        sandbox_of.cache_clear()
 
 
 def register_backend(name: str) -> None:

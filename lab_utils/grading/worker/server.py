@@ -274,8 +274,14 @@ def hide_checks() -> None:
     sys.modules["lab_utils.grading"] = lab_utils.grading = stub
 
 
-def _later(*arguments: Any, **options: Any) -> str:
-    return "checked later by your instructor"
+class Later(str):
+    """What `check` returns in here. `if check(function).passed:` is a line that the labs have: it must not fail."""
+
+    passed = False
+
+
+def _later(*arguments: Any, **options: Any) -> Later:
+    return Later("checked later by your instructor")
 
 
 def _no_such(name: str) -> Any:

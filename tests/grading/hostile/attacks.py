@@ -248,7 +248,7 @@ def double(x):
     open("/job/kept", "w").write("here"); open("/tmp/kept", "w").write("here"); open("/dev/shm/kept", "w").write("here")
     return 2 * x
 """,
-            "import os\ndef total(values, n):\n    kept = [f for f in ('/job', '/tmp', '/dev/shm') if os.listdir(f)]\n"
+            "import os\ndef total(values, n):\n    kept = [f for f in ('/job', '/tmp', '/dev/shm') if 'kept' in os.listdir(f)]\n"
             "    return sum(values[:n]) if not kept else None",
         ],
         3,
@@ -376,7 +376,7 @@ for name in ("lab_utils.grading.exercises", "lab_utils.grading.checks", "lab_uti
 found += [name for name in sys.modules if "exercise" in name or name.endswith("checks")]
 import lab_utils
 root = os.path.dirname(os.path.dirname(lab_utils.__file__))
-found += [name for name in os.listdir(root) if name not in ("lab_utils", "pyproject.toml", "requirements.txt")]
+found += [name for name in os.listdir(root) if name not in ("lab_utils", "pyproject.toml", "requirements.txt", ".venv")]
 found += os.listdir(root + "/lab_utils/grading")
 """,
         TRY,
