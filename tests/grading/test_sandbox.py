@@ -137,8 +137,8 @@ def test_the_labs_imports_work(box, monkeypatch):
 @needs_sandbox
 def test_a_student_s_check_says_later(box):
     assert ask(
-        box, "from lab_utils.grading import check, submit, progress\ndef f(): return check(f), submit(), repr(progress())"
-    ) == ("checked later by your instructor",) * 2 + ("'checked later by your instructor'",)
+        box, "from lab_utils.grading import check, submit\ndef f(): return str(check(f)), repr(submit()), check(f).passed"
+    ) == ("checked later by your instructor", "'checked later by your instructor'", False)
     assert ask(box, "def f():\n    import lab_utils.grading.exercises") == "raised ModuleNotFoundError"
     assert ask(box, "def f():\n    from lab_utils.grading.exercises.lab_01 import EXERCISES") == "raised ModuleNotFoundError"
 
