@@ -620,6 +620,7 @@ def plan(tiny_base, tmp_path, monkeypatch):
     for name, small in (("N_TEST", 3), ("N_VALIDATION", 3), ("N_EACH_TASK", 1), ("MOST_RATES", 2), ("REPLAYS", [])):
         monkeypatch.setattr(comparison, name, small)
     monkeypatch.setitem(METHODS, "lora", dataclasses.replace(METHODS["lora"], rates=(1e-5, 1e-2)))
+    monkeypatch.setattr("lab_utils.pavlos.load_pairs", lambda split: load_pairs(split)[:20])
     monkeypatch.setattr(methods, "answer_questions", functools.partial(answer_questions, max_new_tokens=4))
     monkeypatch.setattr(methods, "speak", functools.partial(methods.speak, n_new=2))
     return comparison.Comparison(tmp_path / "work", 2, 2, ("lora",), {"source": tiny_base})
