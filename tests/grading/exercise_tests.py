@@ -1,10 +1,10 @@
-"""What every exercise must withstand. A lab's test module calls `exercise_cases(lab)` and these functions."""
+"""What every exercise must withstand. Also the `cases` that the labs' own tests compare."""
 
 import copy
 
 import numpy as np
 
-from lab_utils.grading import all_exercises
+from lab_utils.grading import all_exercises, find_exercise
 from lab_utils.grading.checks import Exercise, find_problem, same_answer
 
 
@@ -19,6 +19,12 @@ def mistakes(lab: str | None = None) -> list[tuple[Exercise, str]]:
 
 def label(value: object) -> str:
     return value.name if isinstance(value, Exercise) else str(value)
+
+
+def cases(name: str, seeds: int = 5) -> list[tuple]:
+    """(reference, arguments) for every case that the exercise draws from each seed."""
+    exercise = find_exercise(name)
+    return [(exercise.reference, case) for seed in range(seeds) for case in exercise.make_inputs(np.random.default_rng(seed))]
 
 
 def assert_accepted(exercise: Exercise, i: int, seeds: int = 20) -> None:

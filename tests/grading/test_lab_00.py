@@ -6,21 +6,14 @@ That right answers pass and mistakes are refused is tested for all labs in test_
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from exercise_tests import cases
 
 from lab_utils import memory
 from lab_utils.grading import all_exercises, find_exercise
 from lab_utils.preference import dpo_loss
 from lab_utils.training_memory import Plan, ledger
-
-SEEDS = range(5)
-
-
-def cases(name):
-    exercise = find_exercise(name)
-    return [(exercise.reference, case) for seed in SEEDS for case in exercise.make_inputs(np.random.default_rng(seed))]
 
 
 def test_the_exercises_of_the_lab():

@@ -3,19 +3,12 @@
 That right answers pass and mistakes are refused is tested for all labs in test_exercises.py.
 """
 
-import numpy as np
 import pytest
 import torch
+from exercise_tests import cases
 
 from lab_utils import quantization as q
 from lab_utils.grading import all_exercises, check, find_exercise
-
-SEEDS = range(5)
-
-
-def cases(name):
-    exercise = find_exercise(name)
-    return [(exercise.reference, case) for seed in SEEDS for case in exercise.make_inputs(np.random.default_rng(seed))]
 
 
 def test_the_exercises_of_the_lab():

@@ -7,16 +7,10 @@ import json
 
 import numpy as np
 import pytest
+from exercise_tests import cases
 
 from lab_utils.grading import all_exercises, check, find_exercise
 from lab_utils.pavlos import agreement, diversity, duplicates, parsing, splitting
-
-SEEDS = range(5)
-
-
-def cases(name):
-    exercise = find_exercise(name)
-    return [(exercise.reference, case) for seed in SEEDS for case in exercise.make_inputs(np.random.default_rng(seed))]
 
 
 def test_the_exercises_of_the_lab():

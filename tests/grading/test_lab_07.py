@@ -4,20 +4,13 @@ That right answers pass and mistakes are refused is tested for all labs in test_
 adapters are held against PEFT's layers in tests/test_peft_methods.py.
 """
 
-import numpy as np
 import pytest
 import torch
+from exercise_tests import cases
 
 from lab_utils import peft_methods as methods
 from lab_utils.grading import all_exercises, find_exercise
 from lab_utils.memory import Architecture
-
-SEEDS = range(5)
-
-
-def cases(name):
-    exercise = find_exercise(name)
-    return [(exercise.reference, case) for seed in SEEDS for case in exercise.make_inputs(np.random.default_rng(seed))]
 
 
 def test_the_exercises_of_the_lab():

@@ -5,19 +5,12 @@ That right answers pass and mistakes are refused is tested for all labs in test_
 
 import json
 
-import numpy as np
 import pytest
+from exercise_tests import cases
 
 from lab_utils import gemini
 from lab_utils import gemini_tuning as gt
-from lab_utils.grading import all_exercises, find_exercise
-
-SEEDS = range(5)
-
-
-def cases(name):
-    exercise = find_exercise(name)
-    return [(exercise.reference, case) for seed in SEEDS for case in exercise.make_inputs(np.random.default_rng(seed))]
+from lab_utils.grading import all_exercises
 
 
 def test_the_exercises_of_the_lab():
