@@ -1,6 +1,9 @@
 """The demos of lab 05 in a real browser: a fault is chosen; by keyboard a threshold is moved, and pairs are judged."""
 
+import re
+
 import pytest
+from playwright.sync_api import expect
 
 from lab_utils.pavlos.agreement import with_controls
 from lab_utils.pavlos.pipeline import facts_by_id
@@ -61,12 +64,22 @@ def test_a_pair_is_read_and_judged_by_two(open_demo):
         button.focus()
         page.keyboard.press("Enter")
 
+    def chosen(voice, truth):
+        """The kernel's answer is there: a key pressed before it would be overruled by it, and the vote be lost."""
+        for name, place in ((voice, 0), (truth, 1)):
+            button = page.get_by_role("button", name=name, exact=True).nth(place)
+            expect(button).to_have_class(re.compile(r"\bmod-active\b"))
+
     press("yes", 0)  # voice
     press("no", 1)  # truth
     press("next ▶")
     output.get_by_text(rows[1]["answer"], exact=True).wait_for()
+    chosen("not yet", "not yet")
     press("◀ before")
+    output.get_by_text(rows[0]["answer"], exact=True).wait_for()
+    chosen("yes", "no")
     press("B")
+    chosen("not yet", "not yet")
     press("yes", 0)
     press("yes", 1)
     page.locator('svg[role=img][aria-label*="voice: agree on 100% of 1, kappa: not defined"]').wait_for()
