@@ -1,29 +1,45 @@
-"""Benchmarks: they run, print seconds and a ratio, and fail where the results differ."""
+"""Benchmarks: they run, tell seconds and a ratio, and fail where results differ; two records are compared."""
 
 import argparse
+import json
 
 import pytest
 
 from lab_utils import bench, quantization
+from lab_utils.bench import Measure, Outcome
+from lab_utils.environment import LabKitError
 
 
 def run(*words):
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
-    return bench.main(parser.parse_args(words))
+    return bench.main(parser.parse_args([str(word) for word in words]))
 
 
-def test_quantization_prints_seconds_ratio_and_difference(capsys):
-    assert run("quantization", "--size", "128", "--repeats", "1") == 0
+def record(tmp_path, name, *measures, bench_name="quantization", machine=None):
+    path = tmp_path / f"{name}.json"
+    kept = {**bench.record_of(bench_name, Outcome(list(measures), "")), **({"machine": machine} if machine else {})}
+    path.write_text(json.dumps(kept))
+    return path
+
+
+def test_quantization_tells_seconds_ratio_and_difference(capsys, tmp_path):
+    assert run("quantization", "--size", 128, "--repeats", 1, "--json", tmp_path / "new.json") == 0
     printed = capsys.readouterr().out
     for words in ("128 x 128", "quantize", "dequantize", "together", "largest difference of a weight: 0"):
         assert words in printed
+    kept = json.loads((tmp_path / "new.json").read_text())
+    values = {row["name"]: row["value"] for row in kept["measures"]}
+    assert values["together, ours / bitsandbytes"] == pytest.approx(values["together, ours"] / values["together, bitsandbytes"])
+    assert values["together, ours"] == pytest.approx(values["quantize, ours"] + values["dequantize, ours"])
+    assert kept["machine"]["torch"] and kept["machine"]["cpu"] and kept["problems"] == []
 
 
 def test_quantization_fails_where_the_weights_differ(monkeypatch, capsys):
     right = quantization.dequantize_nf4
     monkeypatch.setattr(quantization, "dequantize_nf4", lambda *arguments: right(*arguments) * 1.0001)
-    assert run("quantization", "--size", "128", "--repeats", "1") == 1
+    assert run("quantization", "--size", 128, "--repeats", 1) == 1
+    assert "PROBLEM: ours and bitsandbytes' differ" in capsys.readouterr().out
 
 
 def test_calls_take_turns_and_the_median_counts():
@@ -33,6 +49,36 @@ def test_calls_take_turns_and_the_median_counts():
     assert set(seconds) == {"a", "b"} and all(value >= 0 for value in seconds.values())
 
 
-def test_an_unknown_name_is_refused():
+@pytest.mark.parametrize("better, old, new, worse", [
+    ("lower", 2.0, 2.19, False), ("lower", 2.0, 2.21, True), ("lower", 2.0, 0.1, False),
+    ("higher", 2.0, 1.81, False), ("higher", 2.0, 1.79, True), ("higher", 2.0, 9.0, False), ("", 2.0, 90.0, False)])  # fmt: skip
+def test_worse_is_beyond_the_tolerance_in_the_bad_direction(tmp_path, capsys, better, old, new, worse):
+    paths = [record(tmp_path, name, Measure("x", value, "s", better)) for name, value in (("old", old), ("new", new))]
+    assert run("--compare", *paths, "--tolerance", 0.1) == int(worse)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split()[:4] == ["x", f"{old:.4g}", f"{new:.4g}", f"{new / old:.2f}"] and ("worse" in row) == worse
+
+
+def test_a_measure_that_is_gone_and_another_machine_are_named(tmp_path, capsys):
+    old = record(tmp_path, "old", Measure("x", 1, "s"), Measure("y", 1, "s"), machine={"cpu": "slow", "torch": "1"})
+    new = record(tmp_path, "new", Measure("x", 1, "s"), machine={"cpu": "fast", "torch": "1"})
+    assert run("--compare", old, new) == 1
+    printed = capsys.readouterr().out
+    assert "missing" in printed and "Not the same machine or versions (cpu)" in printed
+
+
+def test_what_is_no_record_or_another_bench_is_refused(tmp_path):
+    old = record(tmp_path, "old", Measure("x", 1, "s"))
+    (tmp_path / "bad.json").write_text("[]")
+    for other in (tmp_path / "bad.json", tmp_path / "none.json"):
+        with pytest.raises(LabKitError, match="is no record of a benchmark"):
+            run("--compare", old, other)
+    with pytest.raises(LabKitError, match="different benchmarks"):
+        run("--compare", old, record(tmp_path, "new", Measure("x", 1, "s"), bench_name="grading"))
+
+
+def test_an_unknown_name_is_refused_and_no_name_is_told():
     with pytest.raises(SystemExit):
         run("nothing")
+    with pytest.raises(LabKitError, match="grading, quantization"):
+        run()

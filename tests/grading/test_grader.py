@@ -467,15 +467,18 @@ def test_the_snippet_for_gradescope(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------- the benchmark
-def test_the_benchmark_grades_what_it_generates(monkeypatch, capsys):
+def test_the_benchmark_grades_what_it_generates(monkeypatch):
     """One submission of the first lab, with its solutions; `jupyter execute` is not waited for."""
-    from lab_utils import bench
+    from lab_utils.bench import grading as bench
 
     monkeypatch.setattr(checks, "all_exercises", ALL_EXERCISES)
     monkeypatch.setattr(bench, "N_SUBMISSIONS", 2)
     monkeypatch.setattr(bench, "seconds_of_execute", lambda notebook: 10.0)
-    assert bench.bench_grading(argparse.Namespace()) == 0
-    printed = capsys.readouterr().out
+    outcome = bench.measure(argparse.Namespace())
+    printed = outcome.text
+    assert outcome.problems == []
     n_questions = int(re.search(r"2 submissions, (\d+) questions each", printed)[1])
     assert n_questions >= 4 and f"right answers with their points: {2 * n_questions} of {2 * n_questions}" in printed
     assert re.search(r"jupyter execute +10.00 s\nratio +\d+\.\d\d\n", printed)
+    executed, ratio = (measure.value for measure in outcome.measures[1:])
+    assert executed == 10 and ratio == pytest.approx(outcome.measures[0].value / 10)
