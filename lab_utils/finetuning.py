@@ -46,6 +46,7 @@ class FinetuneConfig:
     batch_size: int = 12
     seed: int = 0
     checkpointing: bool = False
+    group_by_length: bool = False  # rows of like length share a batch, so that little of it is padding
     save_every: int = 20
 
     def __post_init__(self):
@@ -98,13 +99,13 @@ class PairDataset(Dataset):
 
 
 class PadRight:
-    """Collates pairs into (batch, longest) tensors: ids padded with the pad token, labels with -100."""
+    """Collates pairs into (batch, longest) tensors, or `at_least` so long: ids padded with the pad token, labels with -100."""
 
-    def __init__(self, pad_id: int):
-        self.pad_id = pad_id
+    def __init__(self, pad_id: int, at_least: int = 0):
+        self.pad_id, self.at_least = pad_id, at_least
 
     def __call__(self, pairs: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        longest = max(len(pair["input_ids"]) for pair in pairs)
+        longest = max(self.at_least, *(len(pair["input_ids"]) for pair in pairs))
 
         def padded(name: str, filler: int) -> torch.Tensor:
             return torch.tensor([pair[name] + [filler] * (longest - len(pair[name])) for pair in pairs])
@@ -202,7 +203,8 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Open the bar; a resumed run starts it where it stopped."""
         if self.watch is None:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="training")
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="training",
+                            disable=not state.is_world_process_zero)  # one bar, however many processes
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Show the loss that was just logged."""
@@ -235,17 +237,21 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def training_arguments(config: FinetuneConfig, folder: Path, device: str) -> TrainingArguments:
-    """The Trainer's arguments: no warm-up (lora_B must move in step 1), a cosine to zero, every step logged."""
+def training_arguments(config: FinetuneConfig, folder: Path, device: str, **other) -> TrainingArguments:
+    """The Trainer's arguments: no warm-up (lora_B must move in step 1), a cosine to zero, every step logged.
+
+    `other` arguments go before these.
+    """
     on_gpu = device.startswith("cuda")
     half = compute_dtype(device) if on_gpu else None
-    return TrainingArguments(
+    return TrainingArguments(**{**dict(
         output_dir=str(folder), max_steps=config.steps, per_device_train_batch_size=config.batch_size,
         learning_rate=config.rate, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
         optim="paged_adamw_8bit" if on_gpu else "adamw_torch", use_cpu=not on_gpu, seed=config.seed,
         data_seed=config.seed, logging_steps=1, logging_nan_inf_filter=False, save_steps=config.save_every, save_total_limit=2,
         bf16=half == torch.bfloat16, fp16=half == torch.float16, report_to="none", remove_unused_columns=False,
-        dataloader_pin_memory=on_gpu, disable_tqdm=True)  # `Progress` shows the steps
+        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
+        dataloader_pin_memory=on_gpu, disable_tqdm=True), **other})  # `Progress` shows the steps
 
 
 def tensor_bytes(tensors) -> int:
@@ -298,18 +304,19 @@ def open_run(folder: Path, config: FinetuneConfig, rows: list[dict[str, str]], w
     return last_whole_checkpoint(folder)
 
 
-def make_trainer(config: FinetuneConfig, model, tokenizer, rows, folder: Path, device: str, watch, more_guards=()) -> Trainer:
-    """transformers' Trainer with the answers-only data and this module's guards, or more."""
+def make_trainer(config: FinetuneConfig, model, tokenizer, rows, folder: Path, device: str, watch, more_guards=(),
+                 trainer_class=Trainer, **arguments) -> Trainer:
+    """transformers' Trainer with the answers-only data and this module's guards, or more; `arguments` go before ours."""
     data = PairDataset(rows, tokenizer, model.config.max_position_embeddings)
     guards = [StopOnBadLoss(), Progress(watch), *([] if config.method == "full" else [AdapterMoved()]), *more_guards]
-    trainer = Trainer(model=model, args=training_arguments(config, folder, device), train_dataset=data,
-                      data_collator=PadRight(tokenizer.pad_token_id), callbacks=guards)
+    trainer = trainer_class(model=model, args=training_arguments(config, folder, device, **arguments), train_dataset=data,
+                            data_collator=PadRight(tokenizer.pad_token_id), callbacks=guards)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def finetune(config: FinetuneConfig, rows: list[dict[str, str]], folder: Path | str, watch=None, *,
-             load=load_for_training, more_guards=(), **where) -> FinetuneResult:
+             load=load_for_training, more_guards=(), trainer_class=Trainer, **where) -> FinetuneResult:
     """Fine-tune on question-answer rows. A killed run goes on from its last whole checkpoint in `folder`.
 
     `watch(step, n_steps, loss)` is called at every step in place of a progress bar; `where` goes to `load_base`. Other
@@ -320,15 +327,18 @@ def finetune(config: FinetuneConfig, rows: list[dict[str, str]], folder: Path | 
     folder = Path(folder)
     torch.manual_seed(config.seed)
     model, tokenizer = load(config, **where)
-    trainer = make_trainer(config, model, tokenizer, rows, folder, where.get("device", "cpu"), watch, more_guards)
-    checkpoint = open_run(folder, config, rows, where)
+    trainer = make_trainer(config, model, tokenizer, rows, folder, where.get("device", "cpu"), watch, more_guards, trainer_class)
+    first = trainer.is_world_process_zero()  # of several processes (launching.py), only this one writes and clears
+    with trainer.args.main_process_first(local=False):
+        checkpoint = open_run(folder, config, rows, where) if first else last_whole_checkpoint(folder)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     seconds = time.perf_counter() - start
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     measured = training_state_bytes(model, trainer.optimizer)
-    clear_run(folder)
+    if first:
+        clear_run(folder)
     return FinetuneResult(model, tokenizer, losses, seconds, trainable, measured)
 
 
@@ -392,3 +402,9 @@ def merge(folder: Path | str, way: str, **where):
     with warnings.catch_warnings():  # PEFT warns of rounding when it merges into 4 bits: that is what is shown here
         warnings.simplefilter("ignore", UserWarning)
         return PeftModel.from_pretrained(base, folder).merge_and_unload()
+
+
+if __name__ == "__main__":
+    from lab_utils.launching import main
+
+    raise SystemExit(main())

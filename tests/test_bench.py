@@ -7,6 +7,7 @@ import pytest
 
 from lab_utils import bench, quantization
 from lab_utils.bench import Measure, Outcome
+from lab_utils.bench import finetune as bench_finetune
 from lab_utils.environment import LabKitError
 
 
@@ -80,5 +81,38 @@ def test_what_is_no_record_or_another_bench_is_refused(tmp_path):
 def test_an_unknown_name_is_refused_and_no_name_is_told():
     with pytest.raises(SystemExit):
         run("nothing")
-    with pytest.raises(LabKitError, match="grading, quantization"):
+    with pytest.raises(LabKitError, match="finetune, .*quantization"):
         run()
+
+
+# ---------------------------------------------------------------------------------------- fine-tuning
+SPEEDS = {"ours": 1600.0, "TRL SFTTrainer": 1000.0, "artidoro/qlora": 400.0, "LoRA in float32": 1900.0}
+LOSSES = dict.fromkeys(SPEEDS, 1.5)
+
+
+@pytest.mark.parametrize("speeds, losses, problem", [
+    ({}, {}, None),
+    ({"TRL SFTTrainer": 1100.0}, {}, "ours is 1.45 times as fast as TRL SFTTrainer: 1.5 was the goal"),
+    ({"LoRA in float32": 2100.0}, {}, "ours is 0.76 times as fast as LoRA in float32: 0.8 was the goal"),
+    ({}, {"ours": 1.7}, "ours ends 0.20 nats above TRL SFTTrainer"),
+    ({}, {"ours": 1.2}, None)])  # fmt: skip
+def test_missed_goals_are_problems(speeds, losses, problem):
+    outcome = bench_finetune.outcome_of({**SPEEDS, **speeds}, {**LOSSES, **losses}, ["left out"])
+    assert (outcome.problems[:1] or [None])[0] == problem
+    assert "left out" in outcome.text and f"{1600 / {**SPEEDS, **speeds}['TRL SFTTrainer']:.2f} x" in outcome.text
+    values = {measure.name: measure.value for measure in outcome.measures}
+    assert values["ours / artidoro/qlora"] == 4.0 and values["ours, held-out loss"] == {**LOSSES, **losses}["ours"]
+
+
+def test_two_recipes_are_run_on_another_base(tiny_base, capsys):
+    """The same steps on the same rows: artidoro's way, without its speed, learns what ours learns."""
+    run("finetune", "--base", tiny_base, "--steps", 2, "--rounds", 1, "--recipes", "ours", "artidoro/qlora, rows at once")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "held-out" not in line and " x " in line]
+    assert [row[0] for row in rows] == ["ours", "artidoro/qlora,"] and rows[0][-1] == rows[1][-1]
+
+
+def test_a_recipe_that_cannot_run_is_told(monkeypatch):
+    with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, TRL"):
+        run("finetune", "--recipes", "nothing")
+    monkeypatch.setattr(bench_finetune.importlib.util, "find_spec", lambda name: None)
+    assert list(bench_finetune.available_recipes()) == [name for name in bench_finetune.RECIPES if "TRL" not in name]

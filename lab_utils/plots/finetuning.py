@@ -96,6 +96,22 @@ def compare_bytes(parts: dict[str, dict[str, int]]) -> Picture:
     return style.described(figure, f"Bytes that training keeps between steps: {told}.")
 
 
+@style.styled
+def levers_picture(speeds: Mapping[str, float]) -> Picture:
+    """Horizontal bars of tokens per second, the first (the recipe) as the measure of the others: slower, hatched, or faster."""
+    first, recipe = next(iter(speeds.items()))
+    figure, ax = style.new_figure(width=11, height=0.8 + 0.55 * len(speeds))
+    for name, speed in speeds.items():
+        colour, hatch = (GREEN, "") if name == first else (ORANGE, "//") if speed < recipe else (SKY, "..")
+        ax.barh(name, speed, color=colour, hatch=hatch, edgecolor="white")
+        ax.text(speed, name, f" {speed:.0f} (x {speed / recipe:.2f})", va="center")
+    ax.axvline(recipe, color=GREY, linestyle="--")
+    ax.set(xlim=(0, max(speeds.values()) * 1.25), xlabel="tokens per second, padding not counted")
+    ax.invert_yaxis()
+    told = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
+    return style.described(figure, f"Tokens per second with one thing changed at a time: {told}.")
+
+
 def before_after_picture(rows: Sequence[dict[str, str]]) -> Picture:
     """Questions with the answers before and after, as one picture: for a README, a slide, a poster."""
     column, line_height, y, parts = 44, 28, 46, []
