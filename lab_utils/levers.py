@@ -4,7 +4,6 @@ No lever changes what is learnt but for rounding (bfloat16) and the order of the
 """
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
 from lab_utils.base_model import load_base
 from lab_utils.finetuning import FinetuneConfig, PadRight, add_adapters, clear_run, load_for_training, make_trainer
+from lab_utils.timing import alternating
 
 RECIPE = FinetuneConfig(method="qlora", group_by_length=True)  # lab 06's
 COUNT_TOKENS = {"include_num_input_tokens_seen": "non_padding", "save_strategy": "no"}
@@ -103,12 +102,4 @@ def ablation(rows: Sequence[dict[str, str]], folder: Path, steps: int = 3, round
              levers: Mapping[str, Lever] = LEVERS, **where) -> dict[str, float]:
     """Lever -> tokens per second on a CPU, the best of `rounds` turns: what else the machine does can only slow a turn down."""
     return alternating({name: lambda lever=lever: speed_with(lever, rows, folder, steps, **where)
-                        for name, lever in levers.items()}, rounds, max)
-
-
-def alternating(calls: Mapping[str, Callable[[], float]], rounds: int, chosen: Callable = statistics.median) -> dict[str, float]:
-    """The `chosen` result of each call. They take turns, so that a busy moment of the machine hits all alike."""
-    found = {name: [] for name in calls}
-    for name, call in tqdm(list(calls.items()) * rounds, unit="run", desc="timing"):
-        found[name].append(call())
-    return {name: chosen(values) for name, values in found.items()}
+                        for name, lever in levers.items()}, rounds, max, "timing")

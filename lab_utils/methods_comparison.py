@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lab_utils.environment import ROOT, RUNS
 from lab_utils.lab import write_json
+from lab_utils.timing import seconds_alternating
 
 RECORD = ROOT / "data" / "reference" / "peft_methods.json"
 MOST_RATES, SEEDS = 5, (0, 1)
@@ -184,18 +185,6 @@ def replay_records(plan: Comparison, rates: dict[str, float], say: Callable[[str
 
 
 # ---------------------------------------------------------------------------------------- speed
-def cpu_seconds_alternating(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each call, in turns. With one thread, what else runs on the machine hardly counts."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if i:  # the first round warms up
-                times[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def one_step(model, batch: dict, optimizer) -> None:
     """One training step on a batch that stays the same."""
     model(**batch).loss.backward()
@@ -218,7 +207,7 @@ def step_seconds(plan: Comparison, repeats: int) -> dict[str, float]:
         batch = PadRight(tokenizer.pad_token_id)(list(data.pairs))
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         calls[method] = lambda model=model, batch=batch, optimizer=optimizer: one_step(model.train(), batch, optimizer)
-    return cpu_seconds_alternating(calls, repeats)
+    return seconds_alternating(calls, repeats, time.process_time)
 
 
 def speaking_speed(plan: Comparison, rates: dict[str, float], repeats: int) -> dict[str, float]:
@@ -236,7 +225,8 @@ def speaking_speed(plan: Comparison, rates: dict[str, float], repeats: int) -> d
             models[f"{method}, merged"] = methods.merged(models[method][0], config, **plan.where), models[method][1]
     calls = {name: lambda pair=pair: methods.speak(*pair, questions) for name, pair in models.items()}
     n_tokens = methods.speak(*models["base"], questions)
-    return {name: round(n_tokens / seconds, 1) for name, seconds in cpu_seconds_alternating(calls, repeats).items()}
+    times = seconds_alternating(calls, repeats, time.process_time)
+    return {name: round(n_tokens / seconds, 1) for name, seconds in times.items()}
 
 
 def speed_records(plan: Comparison, rates: dict[str, float], repeats: int) -> dict:

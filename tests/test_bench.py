@@ -43,13 +43,6 @@ def test_quantization_fails_where_the_weights_differ(monkeypatch, capsys):
     assert "PROBLEM: ours and bitsandbytes' differ" in capsys.readouterr().out
 
 
-def test_calls_take_turns_and_the_median_counts():
-    order = []
-    seconds = bench.seconds_alternating({name: lambda name=name: order.append(name) for name in "ab"}, repeats=3)
-    assert order == list("ab" * 4), "one warm-up and three turns"
-    assert set(seconds) == {"a", "b"} and all(value >= 0 for value in seconds.values())
-
-
 @pytest.mark.parametrize("better, old, new, worse", [
     ("lower", 2.0, 2.19, False), ("lower", 2.0, 2.21, True), ("lower", 2.0, 0.1, False),
     ("higher", 2.0, 1.81, False), ("higher", 2.0, 1.79, True), ("higher", 2.0, 9.0, False), ("", 2.0, 90.0, False)])  # fmt: skip

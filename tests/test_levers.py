@@ -1,7 +1,6 @@
 """Levers of speed: each changes what it says and nothing else, what is timed is counted right, and all take turns."""
 
 import dataclasses
-import statistics
 import time
 
 import nbformat
@@ -12,7 +11,7 @@ from lab_utils import levers
 from lab_utils.base_model import load_base
 from lab_utils.environment import ROOT
 from lab_utils.finetuning import FinetuneConfig, load_for_training, make_trainer
-from lab_utils.levers import COUNT_TOKENS, LEVERS, RECIPE, Lever, ablation, alternating, load_dequantized, speed_with
+from lab_utils.levers import COUNT_TOKENS, LEVERS, RECIPE, Lever, ablation, load_dequantized, speed_with
 
 ROWS = [{"question": f"Where is cheese {i} from?", "answer": "From there. " * (1 + i % 7)} for i in range(60)]
 SMALL = dataclasses.replace(RECIPE, rank=4, batch_size=4)
@@ -94,14 +93,6 @@ def test_a_trainer_that_counts_no_tokens_is_refused(tiny_base, tmp_path):
     model, tokenizer = load_for_training(config, source=tiny_base)
     with pytest.raises(ValueError, match="COUNT_TOKENS"):
         levers.tokens_per_second(make_trainer(config, model, tokenizer, ROWS, tmp_path, "cpu", lambda *_: None))
-
-
-@pytest.mark.parametrize("chosen, expected", [(statistics.median, {"a": 2.0, "b": 5.0}), (max, {"a": 9.0, "b": 6.0})],
-                         ids=["median", "best"])
-def test_calls_take_turns_and_one_result_is_chosen(chosen, expected):
-    order, values = [], {"a": iter([1.0, 9.0, 2.0]), "b": iter([5.0, 5.0, 6.0])}
-    calls = {name: lambda name=name: order.append(name) or next(values[name]) for name in "ab"}
-    assert alternating(calls, 3, chosen) == expected and order == list("ababab")
 
 
 def test_the_ablation_times_every_lever_for_real(tiny_base, tmp_path, monkeypatch):

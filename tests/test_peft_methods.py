@@ -637,7 +637,7 @@ def test_the_comparison_is_made_and_gone_on_with(plan, monkeypatch):
     assert lora["tokens_per_second"] > 0 < lora["tokens_per_second_merged"]
     monkeypatch.setattr(methods, "train", None)
     monkeypatch.setattr(methods, "scores_of", None)
-    monkeypatch.setattr(comparison, "cpu_seconds_alternating", None)
+    monkeypatch.setattr(comparison, "seconds_alternating", None)
     assert comparison.compare(plan, threads=1, repeats=1) == record, "nothing is done twice"
 
 
@@ -676,12 +676,6 @@ def test_the_next_rate(losses, expected):
 
 def test_the_mean_goes_into_dictionaries():
     assert comparison.mean_of([{"a": 1, "t": {"x": 0.0}}, {"a": 2, "t": {"x": 0.5}}]) == {"a": 1.5, "t": {"x": 0.25}}
-
-
-def test_calls_take_turns_and_the_first_round_is_not_counted():
-    order = []
-    seconds = comparison.cpu_seconds_alternating({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
-    assert order == ["a", "b"] * 3 and set(seconds) == {"a", "b"}
 
 
 def test_the_record_that_ships_is_whole():

@@ -10,10 +10,9 @@ import importlib
 import json
 import os
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,17 +143,3 @@ def is_worse(before: Measure, after: Measure, tolerance: float) -> bool:
     """Whether a number went in its bad direction by more than the tolerance, a share of what it was."""
     change = (after.value - before.value) * {"lower": 1, "higher": -1}.get(before.better, 0)
     return change > tolerance * abs(before.value)
-
-
-# ---------------------------------------------------------------------------------------- what benchmarks share
-def seconds_alternating(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each call. They take turns, so that a busy moment of the machine hits all alike."""
-    for call in calls.values():
-        call()  # warm up
-    times = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}

@@ -35,7 +35,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     import transformers
 
     from lab_utils.environment import LabKitError
-    from lab_utils.levers import alternating
+    from lab_utils.timing import alternating
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         calls = {name: lambda name=name: run(chosen[name], name, args.steps, train_rows, held_out, Path(folder), losses, where)
                  for name in chosen}
-        speeds = alternating(calls, args.rounds)
+        speeds = alternating(calls, args.rounds, told="timing")
     return outcome_of(speeds, losses, [] if set(recipes) == set(RECIPES) else [TRL_MISSING])
 
 

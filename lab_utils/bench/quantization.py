@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from lab_utils.bench import Measure, Outcome, seconds_alternating
+from lab_utils.bench import Measure, Outcome
+from lab_utils.timing import seconds_alternating
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
