@@ -104,6 +104,18 @@ def test_two_recipes_are_run_on_another_base(tiny_base, capsys):
     assert [row[0] for row in rows] == ["ours", "artidoro/qlora,"] and rows[0][-1] == rows[1][-1]
 
 
+def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
+    """name: (rows at once, passes to a step, checkpointing); twelve rows to a step for all."""
+    expected = {"ours": (12, 1, False), "artidoro/qlora": (1, 12, True), "artidoro/qlora, rows at once": (12, 1, True),
+                "LoRA in float32": (12, 1, False), "full fine-tuning": (12, 1, False)}
+    for name, own in expected.items():
+        trainer, _ = bench_finetune.RECIPES[name](2, bench_finetune.read_rows("test")[:24], tmp_path, {"source": tiny_base})
+        model = getattr(trainer.model, "base_model", trainer.model)
+        layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+        found = {module.gradient_checkpointing for module in layers}
+        assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps, True in found) == own, name
+
+
 def test_a_recipe_that_cannot_run_is_told(monkeypatch):
     with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, TRL"):
         run("finetune", "--recipes", "nothing")
