@@ -52,8 +52,14 @@ LEVERS = {
 }
 
 
+def wait_for_gpu() -> None:
+    """Until the GPU, where there is one, has done what it was told: Python only tells it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 class StepClock(TrainerCallback):
-    """Seconds and tokens (padding left out) of every step but the first, which warms up."""
+    """Seconds and tokens (padding left out) of every step but the first, which warms up. A GPU is waited for."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -61,11 +67,13 @@ class StepClock(TrainerCallback):
         self._start, self._seen = 0.0, 0
 
     def on_step_begin(self, args, state, control, **kwargs):
-        """Start the watch."""
+        """Start the watch, when all that came before is done."""
+        wait_for_gpu()
         self._start = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
         """Stop it, and see how many tokens have come through."""
+        wait_for_gpu()
         if state.global_step > 1:
             self.seconds.append(time.perf_counter() - self._start)
             self.tokens.append(int(state.num_input_tokens_seen) - self._seen)

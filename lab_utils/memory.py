@@ -119,13 +119,24 @@ SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
 GPT2_SIZES = (*SIZES[:4], "max_position_embeddings")  # its MLP is 4 hidden sizes wide unless it says so
 OPTIONAL = ("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "tie_word_embeddings",
             "attention_bias", "mlp_bias", "model_type")  # fmt: skip
+SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias")
 NO_SIZE = set(  # fields of published configurations that change no size
-    "_name_or_path activation_function architectures attention_dropout attn_pdrop bos_token_id dtype embd_pdrop eos_token_id "
-    "hidden_act initializer_range is_llama_config layer_norm_epsilon layer_types max_window_layers n_ctx pad_token_id "
-    "pretraining_tp reorder_and_upcast_attn resid_pdrop rms_norm_eps rope_interleaved rope_parameters rope_scaling rope_theta "
-    "scale_attn_by_inverse_layer_idx scale_attn_weights sliding_window summary_activation summary_first_dropout "
-    "summary_proj_to_labels summary_type summary_use_proj task_specific_params torch_dtype transformers.js_config "
-    "transformers_version unk_token_id use_cache use_mrope use_sliding_window".split())
+    "_attn_implementation _attn_implementation_autoset _commit_hash _name_or_path activation_function architectures "
+    "attention_dropout attn_implementation attn_pdrop auto_map bad_words_ids bos_token_id chunk_size_feed_forward dtype "
+    "embd_pdrop eos_token_id finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_act "
+    "hidden_dropout hidden_activation id2label initializer_range is_llama_config label2id layer_norm_epsilon layer_types "
+    "max_length max_sequence_length max_window_layers n_ctx output_attentions output_hidden_states pad_token_id "
+    "partial_rotary_factor prefix pretraining_tp problem_type reorder_and_upcast_attn resid_pdrop return_dict rms_norm_eps "
+    "rope_interleaved rope_parameters rope_scaling rope_theta scale_attn_by_inverse_layer_idx scale_attn_weights "
+    "sep_token_id sliding_window summary_activation summary_first_dropout summary_proj_to_labels summary_type "
+    "summary_use_proj task_specific_params tokenizer_class torch_dtype torchscript transformers.js_config "
+    "transformers_version unk_token_id unsloth_fixed use_bfloat16 use_cache use_mrope use_sliding_window".split())
+ONLY_OFF = ("add_cross_attention", "is_encoder_decoder", "quantization_config", "use_qk_norm", "qk_layernorm")  # change sizes
+SIDE_BY_SIDE, EXPERTS = "its attention and MLP stand side by side", "it is a mixture of experts"
+NOT_COVERED = {  # how the model type begins: what the ledger would get wrong
+    "qwen3": "it norms queries and keys too", "phi3": "its q, k and v are one linear layer, gate and up another",
+    "gemma": "its gate is a GELU, its embeddings are scaled, and since Gemma 2 it has more norms", "phi": SIDE_BY_SIDE,
+    "falcon": SIDE_BY_SIDE, "gpt_neox": SIDE_BY_SIDE, "mixtral": EXPERTS, "deepseek": EXPERTS}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,9 +164,11 @@ class Architecture:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if self.max_positions is not None and self.max_positions < 1:
+            raise ValueError(f"max_positions must be at least 1, or None for no limit, got {self.max_positions!r}.")
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads}): "
-                             "each key serves equally many queries.")
+            raise ValueError(f"num_attention_heads ({self.n_heads}) must be a multiple of num_key_value_heads "
+                             f"({self.n_kv_heads}): each key serves equally many queries.")
 
     @classmethod
     def of(cls, config) -> "Architecture":
@@ -167,20 +180,19 @@ class Architecture:
     def from_fields(cls, fields: dict) -> "Architecture":
         """From the fields of a `config.json`, named as in transformers.
 
-        ValueError for another model type, a missing size, a size below 1, and for a field that is not known here: it
-        could be a misspelt one, or one that changes the memory.
+        ValueError for another model type, a missing size, a size below 1, heads that do not divide the hidden size, and for
+        a field that is not known here: it could be a misspelt one, or one that changes the memory.
         """
         fields = {GPT2_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
         kind = fields.get("model_type", "llama")
-        if kind not in FAMILIES:
-            raise ValueError(f"model_type {kind!r} is not covered: expected one of {', '.join(FAMILIES)}.")
+        if kind not in list(FAMILIES):
+            raise ValueError(f"model_type {kind!r} is not covered{why_not(kind)}: expected one of {', '.join(FAMILIES)}.")
         check_fields(fields)
+        check_sizes(fields)
         hidden, heads, gpt2 = fields["hidden_size"], fields["num_attention_heads"], kind == "gpt2"
-        if not fields.get("head_dim") and heads and hidden % heads:
-            raise ValueError(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads}), or give head_dim.")
         return cls(
             fields["vocab_size"], hidden, fields["num_hidden_layers"], heads, fields.get("num_key_value_heads", heads),
-            fields.get("head_dim") or hidden // max(heads, 1), fields.get("intermediate_size", 4 * hidden),
+            fields.get("head_dim", hidden // heads), fields.get("intermediate_size", 4 * hidden),
             fields.get("tie_word_embeddings", gpt2), fields.get("max_position_embeddings"), FAMILIES[kind],
             biased_layers(kind, fields))  # fmt: skip
 
@@ -220,15 +232,38 @@ LECTURE_10B = Architecture(32_000, 4096, 48, 32, 32, 128, 11_008, False, 4096)
 """The lecture's model of 10 billion parameters has no shape; this one is Llama-2-7B with 48 layers: 9.98 billion."""
 
 
+def why_not(kind) -> str:
+    """Why a model type is not covered, in brackets, where that is known."""
+    if "moe" in str(kind):
+        return f" ({EXPERTS})"
+    return next((f" ({reason})" for start, reason in NOT_COVERED.items() if str(kind).startswith(start)), "")
+
+
 def check_fields(fields: dict) -> None:
     """Raise ValueError where a size is missing, or a field is neither used nor known to change no memory."""
     known, needed = (*SIZES, *OPTIONAL), GPT2_SIZES if fields.get("model_type") == "gpt2" else SIZES
-    if strange := [name for name in fields if name not in known and name not in NO_SIZE]:
-        near = difflib.get_close_matches(strange[0], known, n=1)
+    if switched := [name for name in ONLY_OFF if fields.get(name)]:
+        raise ValueError(f"{switched[0]} is not covered: give the configuration of a plain model, without it.")
+    if strange := [name for name in fields if name not in (*known, *ONLY_OFF) and name not in NO_SIZE]:
+        near = difflib.get_close_matches(strange[0], (*known, *NO_SIZE), n=1)
         advice = f"did you mean {near[0]}?" if near else "leave it out if it changes no size."
         raise ValueError(f"unknown field {strange[0]!r}: {advice}")
     if missing := [name for name in needed if name not in fields]:
         raise ValueError(f"the configuration lacks {', '.join(missing)}: they are named as in a transformers config.json.")
+
+
+def check_sizes(fields: dict) -> None:
+    """Raise ValueError for a size below 1, a switch that is neither true nor false, or a hidden size that heads do not divide."""
+    for name in (*SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        value = fields.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    for name in SWITCHES:
+        if not isinstance(fields.get(name, False), bool):
+            raise ValueError(f"{name} must be true or false, got {fields[name]!r}.")
+    hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
+    if "head_dim" not in fields and hidden % heads:
+        raise ValueError(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads}), or give head_dim.")
 
 
 def biased_layers(model_type: str, fields: dict) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ def architecture_named(name: str) -> Architecture:
 
 def read_fields(path: Path, name: str) -> dict:
     """The fields in a configuration file."""
+    if name and Path(name).is_dir() and not path.is_file():
+        raise ValueError(f"the folder {name} has no config.json: give a folder that holds a model.")
     if not path.is_file():
         known = ["cheese-base", *known_models()]
         near = difflib.get_close_matches(name, known, n=1)

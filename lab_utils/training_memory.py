@@ -17,7 +17,8 @@ saved-tensor hooks on a CPU and written down here as formulas, T = batch * seque
 
 Biases of 4-bit layers count as the other unquantized weights; bitsandbytes takes them to the type it computes in.
 What is not covered: padding (then scores are masked by one more (batch, sequence, sequence) tensor, and k and v are
-repeated for each query head), dropout, autocast (copies in two types) and fused kernels, which save less.
+repeated for each query head), a sequence beyond a sliding window (masked in the same way), dropout, autocast (copies in
+two types) and fused kernels, which save less.
 """
 
 from dataclasses import asdict, dataclass
@@ -290,9 +291,15 @@ def step_lines(model: Architecture, plan: Plan) -> list[Line]:
 
 # ---------------------------------------------------------------------------------------- the whole
 def ledger(model: Architecture, plan: Plan) -> list[Line]:
-    """Every part of the memory of this training. ValueError for a sequence that the model has no positions for."""
+    """Every part of the memory of this training.
+
+    ValueError for a sequence that the model has no positions for, and for a rank above an adapted layer's smallest side.
+    """
     if model.max_positions and plan.sequence > model.max_positions:
         raise ValueError(f"sequence is {plan.sequence}, but the model has {model.max_positions} positions: take a shorter one.")
+    smallest = min(side for shape in model.linear_layers().values() for side in shape)
+    if not plan.full and plan.rank > smallest:
+        raise ValueError(f"rank is {plan.rank}, but the smallest side of an adapted layer is {smallest}: take 1 to {smallest}.")
     lines = [*weight_lines(model, plan), *optimizer_lines(model, plan), *step_lines(model, plan)]
     low, high = sum(line.low for line in lines), sum(line.high for line in lines)
     return [
@@ -313,6 +320,29 @@ def peak(lines: list[Line]) -> tuple[float, float]:
     others = sum(line.low for line in lines if line.when == "step") - gradients
     rest = sum(line.low for line in lines if line.when != "step")
     return rest + max(gradients, others), sum(line.high for line in lines)
+
+
+def moments(model: Architecture, plan: Plan) -> dict[str, float]:
+    """Bytes of tensors at the four moments of a step that can be its worst, the card's own share left out.
+
+    While gradients come, layer by layer, activations go: when the first layer's turn comes, last of all, 1/n of them is left.
+    Of the logits there are at the loss the float32 log-softmax and two gradients of its size; none while layers have their
+    turn. torch's AdamW takes two values for each of the tensor in hand; bitsandbytes' optimizers take none.
+    """
+    n, sizes = model.n_layers, {line.name: line.low for line in ledger(model, plan)}
+    kept = sum(line.high for line in ledger(model, plan) if line.when == "kept")  # paged or not
+    again, gradients = sizes.get("activations: one layer again", 0), sizes["gradients"]
+    saved = sum(size for name, size in sizes.items() if name.startswith("activations")) - again
+    work = again + next((line.high for line in ledger(model, plan) if line.name == "dequantization workspace"), 0)
+    if model.family == "gpt2":  # GELU by tanh is a dozen small steps: two gradients of its width come before a saved one goes
+        work += 2 * plan.tokens * model.intermediate_size * plan.activation_bytes
+    spare = 2 * plan.gradient_bytes * max(trained_sizes(model, plan)) * (plan.optimizer == "adamw")
+    return {
+        "loss": kept + saved + sizes["logits and loss"] + 8 * plan.tokens * model.vocab_size,
+        "last layer backward": kept + saved + work + gradients / n,
+        "first layer backward": kept + saved / n + work + gradients * (n - 1) / n,
+        "optimizer": kept + gradients + spare,
+    }
 
 
 def fits_on(lines: list[Line]) -> dict[str, str]:

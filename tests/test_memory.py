@@ -14,7 +14,7 @@ from lab_utils import memory, memory_report
 from lab_utils.environment import LabKitError
 from lab_utils.memory import Architecture, Scheme
 from lab_utils.memory_report import architecture_named, measure_step, predicted_parts, saved_bytes
-from lab_utils.training_memory import Plan, fits_on, ledger, peak, state_bytes
+from lab_utils.training_memory import Plan, fits_on, ledger, moments, peak, state_bytes
 
 
 def test_bits_per_parameter_of_the_paper():
@@ -139,7 +139,8 @@ def test_architecture_counts_what_transformers_builds(kind):
     assert memory.adapter_parameters(architecture, 4) == adapted.num_parameters(only_trainable=True)
 
 
-PUBLISHED = {"SmolLM2-360M": 361_821_120, "Qwen2.5-1.5B": 1_543_714_304, "Qwen2.5-7B": 7_615_616_512, "Mistral-7B": 7_241_732_096,
+PUBLISHED = {"SmolLM2-360M": 361_821_120, "TinyLlama-1.1B": 1_100_048_384,
+             "Qwen2.5-1.5B": 1_543_714_304, "Qwen2.5-7B": 7_615_616_512, "Mistral-7B": 7_241_732_096,
              "Llama-2-7B": 6_738_415_616, "Llama-2-13B": 13_015_864_320, "Llama-2-70B": 68_976_648_192,
              "Llama-3-8B": 8_030_261_248, "GPT-2-medium": 354_823_168, "GPT-2-large": 774_030_080}  # fmt: skip
 
@@ -157,10 +158,23 @@ def test_real_models_have_the_parameters_that_their_authors_count(name):
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"intermediate_size": None}, "lacks intermediate_size"),
         ({"hidden_size": 0}, "hidden_size must be a whole number of at least 1, got 0"),
-        ({"num_hidden_layers": 2.5}, "n_layers must be a whole number"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers must be a whole number"),
+        ({"num_hidden_layers": -2}, "num_hidden_layers must be a whole number of at least 1, got -2"),
+        ({"vocab_size": True}, "vocab_size must be a whole number of at least 1, got True"),
+        ({"hidden_size": "64"}, "hidden_size must be a whole number of at least 1, got '64'"),
+        ({"hidden_size": [64]}, "hidden_size must be a whole number"),
+        ({"intermediate_size": float("nan")}, "intermediate_size must be a whole number"),
+        ({"head_dim": 0}, "head_dim must be a whole number of at least 1, got 0"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings must be a whole number"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false, got 'false'"),
+        ({"num_attention_heads": -4}, "num_attention_heads must be a whole number"),
+        ({"quantization_config": {"load_in_4bit": True}}, "quantization_config is not covered"),
+        ({"rope_tetha": 1e4}, "unknown field 'rope_tetha': did you mean rope_theta"),
         ({"num_attention_heads": 5}, "multiple of num_attention_heads"),
-        ({"num_attention_heads": 0}, "n_heads must be"),
-        ({"num_key_value_heads": 3}, "multiple of n_kv_heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads must be"),
+        ({"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
+        ({"model_type": ["llama"]}, "is not covered"),
         ({"model_type": "falcon"}, "expected one of llama, mistral, qwen2, gpt2"),
         ({"num_local_experts": 8}, "unknown field 'num_local_experts'"),
     ],
@@ -170,6 +184,44 @@ def test_a_wrong_configuration_is_refused_with_a_reason(change, words):
     assert Architecture.from_fields(fields).n_parameters() > 0
     with pytest.raises(ValueError, match=words):
         Architecture.from_fields(fields | change)
+
+
+COMMON = dict(architectures=["X"], attention_dropout=0.0, bos_token_id=1, eos_token_id=[2, 3], hidden_act="silu", use_cache=True,
+              initializer_range=0.02, rms_norm_eps=1e-5, torch_dtype="bfloat16", transformers_version="4.43.0")  # fmt: skip
+WIDTHS = dict(hidden_size=4096, intermediate_size=14336, num_attention_heads=32, num_hidden_layers=32, num_key_value_heads=8)
+NEMO = {**COMMON, **WIDTHS, "model_type": "mistral", "hidden_size": 5120, "head_dim": 128, "num_hidden_layers": 40, "vocab_size":
+        131072, "max_position_embeddings": 1024000, "sliding_window": None, "rope_theta": 1e6, "tie_word_embeddings": False}
+LLAMA_31 = {**COMMON, **WIDTHS, "model_type": "llama", "vocab_size": 128256, "max_position_embeddings": 131072, "mlp_bias": False,
+            "attention_bias": False, "pretraining_tp": 1, "rope_theta": 5e5, "tie_word_embeddings": False,
+            "rope_scaling": {"factor": 8.0, "rope_type": "llama3"}}  # fmt: skip
+QWEN_25 = {**COMMON, "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
+           "num_hidden_layers": 24, "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768,
+           "max_window_layers": 21, "sliding_window": 32768, "use_sliding_window": False, "tie_word_embeddings": True}
+GPT_2 = {"activation_function": "gelu_new", "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12,
+         "n_positions": 1024, "resid_pdrop": 0.1, "summary_use_proj": True, "summary_activation": None, "vocab_size": 50257,
+         "task_specific_params": {"text-generation": {"max_length": 50}}, "add_cross_attention": False}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "count"), [(LLAMA_31, 8_030_261_248), (NEMO, 12_247_782_400), (QWEN_25, 494_032_768),
+                                               (GPT_2, 124_439_808)], ids=["llama 3.1", "nemo", "qwen2.5", "gpt2"])  # fmt: skip
+def test_published_fields_that_change_no_size_are_no_error(fields, count):
+    """Counts are those that the authors give: Nemo's heads are narrower than hidden / heads, Qwen's head is tied."""
+    assert Architecture.from_fields(fields).n_parameters() == count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_that_transformers_writes_is_understood(kind):
+    config = tiny_config(kind)
+    assert Architecture.from_fields(json.loads(config.to_json_string(use_diff=False))) == Architecture.of(config)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [
+    ("qwen3", "norms queries and keys"), ("gemma2", "more norms"), ("gemma3_text", "more norms"), ("phi", "side by side"),
+    ("phi3", "one linear layer"), ("mixtral", "mixture of experts"), ("qwen2_moe", "mixture of experts"),
+    ("qwen3_moe", "mixture of experts"), ("deepseek_v3", "mixture of experts"), ("llava", "not covered: expected")])  # fmt: skip
+def test_a_model_that_the_ledger_would_get_wrong_is_refused_by_name(kind, reason):
+    with pytest.raises(ValueError, match=f"'{kind}' is not covered.*{reason}|{reason}"):
+        Architecture.from_fields(LLAMA_31 | {"model_type": kind})
 
 
 # ---------------------------------------------------------------------------------------- the ledger: known numbers
@@ -357,6 +409,14 @@ def test_a_sequence_beyond_the_models_positions():
     assert ledger(SEVEN, Plan(sequence=4096)) and ledger(replace(SEVEN, max_positions=None), Plan(sequence=10**6))
 
 
+@pytest.mark.parametrize(("name", "smallest"), [("Llama-2-7B", 4096), ("Qwen2.5-1.5B", 256), ("GPT-2-medium", 1024)])
+def test_a_rank_above_the_smallest_side(name, smallest):
+    model = architecture_named(name)
+    assert ledger(model, Plan(rank=smallest)) and ledger(model, Plan(method="full", rank=smallest + 1))
+    with pytest.raises(ValueError, match=f"rank is {smallest + 1}, but the smallest side of an adapted layer is {smallest}"):
+        ledger(model, Plan(rank=smallest + 1))
+
+
 # ---------------------------------------------------------------------------------------- the ledger against real tensors
 def prepared(kind, plan, folder, **change):
     """A random model as the plan trains it: (configuration, model); `change` goes to the configuration."""
@@ -438,6 +498,35 @@ def test_predicted_bytes_are_those_of_the_tensors(step, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+def test_the_worst_moment_is_what_the_allocator_gives_at_once(kind, method, checkpointing, tmp_path):
+    """Allocations and releases of a whole step, seen by torch's profiler, on top of what is kept: within 5 %."""
+    import torch
+
+    from lab_utils.bench.gpu_memory import growth, train_step
+
+    plan = Plan(method=method, rank=8, sequence=64, batch=2, weights="fp32", checkpointing=checkpointing)
+    config, model = prepared(kind, plan, tmp_path, n_layers=4)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
+    ids = torch.randint(0, config.vocab_size, (plan.batch, plan.sequence))
+    train_step(model, ids, optimizer)
+    _, more = growth(lambda: train_step(model, ids, optimizer), "cpu")
+    architecture = Architecture.of(config)
+    kept = sum(line.high for line in ledger(architecture, plan) if line.when == "kept")
+    assert max(moments(architecture, plan).values()) == pytest.approx(kept + more, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["Llama-2-7B", "LLaMA-65B", "GPT-2-large"])
+@pytest.mark.parametrize("plan", [Plan(checkpointing=True), Plan(method="lora"), Plan(method="full", sequence=32)], ids=str)
+def test_the_worst_moment_lies_between_the_ends_of_the_peak(name, plan):
+    lines = [line for line in ledger(architecture_named(name), plan) if line.when != "card"]
+    spare = 2 * plan.gradient_bytes * 50257 * 8192  # torch's AdamW: two copies of the tensor in hand are in no line
+    assert peak(lines)[0] * 0.9 <= max(moments(architecture_named(name), plan).values()) <= peak(lines)[1] + spare * plan.full
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("kind", "method"), [("llama", "full"), ("llama", "lora"), ("gpt2", "full")])
 def test_what_checkpointing_computes_again_is_what_one_layer_saves(kind, method, tmp_path):
     """A second layer, without checkpointing: what it adds to one is the line "one layer again"."""
@@ -504,6 +593,8 @@ def test_a_config_file_and_a_folder(tmp_path):
         (["Falcon-180B"], "Falcon-180B: model_type 'falcon' is not covered"),
         (["Llama-2-7B", "--seq", "5000"], "5000, but the model has 4096"),
         (["Llama-2-7B", "--rank", "0"], "rank must be"),
+        (["Qwen2.5-1.5B", "--rank", "257"], "smallest side of an adapted layer is 256"),
+        (["{folder}"], "has no config.json"),
         (["{broken}"], "is no JSON"),
         (["{list}"], "holds a list"),
         (["{field}"], "unknown field 'hidden_sice': did you mean hidden_size"),
@@ -515,6 +606,7 @@ def test_the_command_says_what_is_wrong(argv, words, tmp_path, capsys):
         path = tmp_path / "config.json"
         path.write_text(texts[argv[0]])
         argv = [str(path)]
+    argv = [str(tmp_path) if word == "{folder}" else word for word in argv]
     with pytest.raises(LabKitError, match=words):
         run_command(capsys, *argv)
 

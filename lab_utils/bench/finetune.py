@@ -105,27 +105,38 @@ def artidoro(batch_size: int | None) -> Callable:
 
 def trl_sft(steps: int, rows: list, folder: Path, where: dict) -> tuple[Any, Any]:
     """TRL's SFTTrainer on a 4-bit base with a LoraConfig: its defaults (checkpointing, bfloat16, rows in random order)."""
+    from lab_utils.base_model import load_base
+    from lab_utils.finetuning import training_arguments
+    from lab_utils.levers import COUNT_TOKENS, RECIPE
+
+    model, tokenizer = load_base(quantized=True, **where)
+    config = replace(RECIPE, steps=steps)
+    given = training_arguments(config, folder, "cpu", **COUNT_TOKENS)
+    return sft_trainer(model, tokenizer, rows, given, config, LEARNING), tokenizer
+
+
+GIVEN = ("output_dir", "max_steps", "per_device_train_batch_size", "use_cpu", "logging_steps", "report_to", "save_strategy",
+         "include_num_input_tokens_seen", "disable_tqdm")  # fmt: skip
+LEARNING = ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "optim", "seed", "data_seed")
+
+
+def sft_trainer(model, tokenizer, rows: list, given, config, more: tuple[str, ...] = ()) -> Any:
+    """TRL's trainer on a 4-bit model: of the arguments `given` those of GIVEN and `more`, the rest are TRL's defaults."""
     import datasets
     import transformers
     import trl
     from peft import LoraConfig
 
-    from lab_utils.base_model import load_base
-    from lab_utils.finetuning import PairDataset, training_arguments
-    from lab_utils.levers import COUNT_TOKENS, RECIPE
+    from lab_utils.finetuning import PairDataset
 
-    model, tokenizer = load_base(quantized=True, **where)
-    same = training_arguments(replace(RECIPE, steps=steps), folder, "cpu", **COUNT_TOKENS)
-    names = ("output_dir", "max_steps", "per_device_train_batch_size", "learning_rate", "lr_scheduler_type", "warmup_steps",
-             "weight_decay", "max_grad_norm", "optim", "use_cpu", "seed", "data_seed", "logging_steps", "report_to",
-             "save_strategy", "include_num_input_tokens_seen", "disable_tqdm")  # fmt: skip
-    adapters = LoraConfig(r=RECIPE.rank, lora_alpha=RECIPE.alpha, lora_dropout=RECIPE.dropout, task_type="CAUSAL_LM",
-                          target_modules=RECIPE.target_modules)
+    datasets.disable_progress_bars()
+    settings = trl.SFTConfig(**{name: getattr(given, name) for name in (*GIVEN, *more)})
+    adapters = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, task_type="CAUSAL_LM",
+                          target_modules=config.target_modules)
     pairs = datasets.Dataset.from_list(list(PairDataset(rows, tokenizer)))  # with labels: taken as they are
-    trainer = trl.SFTTrainer(model, trl.SFTConfig(**{name: getattr(same, name) for name in names}), train_dataset=pairs,
-                             processing_class=tokenizer, peft_config=adapters)
+    trainer = trl.SFTTrainer(model, settings, train_dataset=pairs, processing_class=tokenizer, peft_config=adapters)
     trainer.remove_callback(transformers.PrinterCallback)
-    return trainer, tokenizer
+    return trainer
 
 
 RECIPES = {
