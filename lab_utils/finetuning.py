@@ -56,6 +56,8 @@ class FinetuneConfig:
             raise ValueError(f"rank is {self.rank}: a LoRA adapter needs a rank of at least 1 (4 to 64 are usual)")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1")
+        if self.save_every < 1:
+            raise ValueError(f"save_every is {self.save_every}: a checkpoint is kept after every so many steps, at least 1")
         if self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ValueError(f"alpha ({self.alpha}) must be above 0, dropout ({self.dropout}) from 0 to below 1: "
                              "otherwise the adapter adds nothing")

@@ -92,6 +92,7 @@ def strong(tiny_base, tmp_path_factory):
     ({"dropout": 1.0}, r"dropout \(1.0\) from 0 to below 1"),
     ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be above 0"),
     ({"learning_rate": math.nan}, "learning_rate is nan"),
+    ({"save_every": 0}, "save_every is 0: a checkpoint is kept after every so many steps"),
 ])  # fmt: skip
 def test_a_bad_configuration_says_what_is_wrong(wrong, message):
     with pytest.raises(ValueError, match=message):
