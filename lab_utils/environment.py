@@ -36,6 +36,7 @@ VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "H
              "PYTHONUTF8": "1"}
 COMPARISONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
                ">": operator.gt, "<": operator.lt}
+PLAIN_VERSION = r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?"
 FAILURES = (  # what the log of a failed install says, and what that means to a person
     (r"No space left on device|Errno 28",
      f"The disk is full; about {DISK_NEEDED_GB} GB are needed. Free some space, then give the same command again."),
@@ -116,8 +117,26 @@ def unmet(lines: Iterable[str], installed: Callable[[str], str | None] = install
 
 
 def missing_requirements() -> list[str]:
-    """What a notebook has to `pip install` here: judged by pyproject's loose bounds, so Colab's own packages stay."""
-    return unmet(loose_requirements())
+    """What a notebook has to give to `pip install` here, or []: judged by pyproject's loose bounds, so Colab's packages stay.
+
+    Where packages are absent, what is installed is pinned: a new package must not replace the numpy that a kernel has
+    loaded. Where one is too old, nothing is pinned, since what it needs may be too old as well.
+    """
+    missing = unmet(loose_requirements())
+    if not missing or any(installed_version(parse_requirement(line)[0]) for line in missing):
+        return missing
+    with tempfile.NamedTemporaryFile("w", prefix="installed-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write("\n".join(pins()))
+    return [*missing, "--constraint", file.name]
+
+
+def pins() -> list[str]:
+    """`name==version` for all that this interpreter finds. Left out: what has no version that pip can read."""
+    versions = {}
+    for found in importlib.metadata.distributions():
+        if found.name and re.fullmatch(PLAIN_VERSION, found.version or ""):
+            versions.setdefault(found.name, found.version)  # the first one is what an import takes
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 def venv_python(venv: Path, windows: bool = os.name == "nt") -> Path:

@@ -27,6 +27,7 @@ import logging
 import os
 import random
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def start_lab(name: str, seed: int = 0) -> LabInfo:
     Call it before torch is imported: it sets OMP_WAIT_POLICY, which is read once. ValueError for a name without number.
     """
     set_variables()
+    # PEFT gives up beside an old torchao, such as the one that Colab has. No lab uses torchao: here it counts as not installed.
+    sys.modules.setdefault("torchao", None)
     # On CPUs with AVX512-BF16 bitsandbytes advises to fetch a kernel from a hub; the labs need no network, nor that kernel.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     runs = runs_dir(name)

@@ -23,11 +23,15 @@ from lab_utils.environment import ROOT, RUNS, LabKitError
 
 @dataclass(frozen=True)
 class Demo:
-    """`builder` is "module:function", called without arguments. A preset sets the controls it names, the others begin anew."""
+    """`builder` is "module:function", called without arguments. A preset sets the controls it names, the others begin anew.
+
+    `needs` is the lab that must have been run, because the demo shows what it trained; "" for a demo that needs nothing.
+    """
 
     builder: str
     title: str
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    needs: str = ""
 
 
 BF16 = {"weights": "bf16", "gradients": "bf16", "checkpointing": True}
@@ -70,19 +74,28 @@ DEMOS = {
     "tuning-job": Demo("lab_utils.presenting:tuning_job", "A tuning job, simulated", {
         "half way": {"step": 4}, "cancelled": {"step": 5, "happens": "cancelled at step 3"},
         "a bad row": {"step": 5, "happens": "bad row at step 2"}}),
-    "pavlos": Demo("lab_utils.presenting:pavlos_chat", "Pavlos, before and after"),
+    "break-even": Demo("lab_utils.presenting:examples_or_tuning", "Examples in the prompt, or tuning?", {
+        "2 examples": {"shots": 2}, "50 examples": {"shots": 50}, "10 epochs": {"epochs": 10}, "no example": {"shots": 0}}),
+    "pavlos": Demo("lab_utils.presenting:pavlos_chat", "Pavlos, before and after", needs="06"),
+    "voices": Demo("lab_utils.presenting:voices_chat", "One base, three voices", needs="07"),
+    "blend": Demo("lab_utils.presenting:voices_blended", "Half Pavlos, half auctioneer", {
+        "all Pavlos": {"weight": 0.0}, "all auctioneer": {"weight": 1.0}}, needs="07"),
 }  # fmt: skip
+EXAMPLES = ["What does Manchego taste like?", "Where does Halloumi come from?", "What is 3 plus 4?"]
+VOICES = ("pavlos", "auctioneer", "terse")
 
 STYLE = """<style>
-:root { --jp-widgets-font-size: 18px; --jp-widgets-inline-height: 38px; --jp-widgets-inline-label-width: 11em; }
-.lab-kit-stage { position: fixed; inset: 0; z-index: 9; background: white; padding: 10px 24px; font-size: 18px; overflow: auto; }
+.lab-kit-stage .lab-kit-demo { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 38px; }
+.lab-kit-stage { position: fixed; inset: 0; z-index: 9; background: white; padding: 10px 24px; font-size: 14px; overflow: auto; }
 .lab-kit-stage h1 { font-size: 34px; line-height: 1.2; margin: 0; }
 .lab-kit-presets { flex-flow: row wrap; }
 .lab-kit-presets button { width: auto; height: 44px; padding: 0 18px; font-size: 20px; }
 .lab-kit-stage button:focus-visible { outline: 4px solid #E69F00; outline-offset: 2px; }
-.lab-kit-demo, .lab-kit-demo > .widget-html { flex: 1 1 0; min-height: 0; }
-.lab-kit-demo .widget-html-content { width: 100%; height: 100%; }
-.lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important; height: 100% !important; }
+.lab-kit-stage .lab-kit-demo, .lab-kit-stage .lab-kit-picture { flex: 1 1 0; min-height: 0; }
+.lab-kit-stage .lab-kit-beside { flex-direction: row; }
+.lab-kit-stage .lab-kit-beside > .widget-hbox { flex: 0 0 auto; flex-flow: column nowrap !important; }
+.lab-kit-stage .lab-kit-picture .widget-html-content { width: 100%; height: 100%; }
+.lab-kit-stage .lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important; height: 100% !important; }
 </style>"""
 
 
@@ -134,17 +147,43 @@ def methods_compared() -> Any:
 def tuning_job() -> Any:
     """Lab 08's simulated job on a file of 200,000 tokens, at the lowest price of tuning in data/reference."""
     from lab_utils.gemini import load_prices
+    from lab_utils.gemini_tuning import cheapest_model
     from lab_utils.widgets.gemini_tuning import job_demo
 
-    prices = [price.tuning for price in load_prices().values() if price.tuning]
-    return job_demo(tokens=200_000, dollars_per_million=min(prices))
+    prices = load_prices()
+    return job_demo(tokens=200_000, dollars_per_million=prices[cheapest_model(prices)].tuning)
+
+
+def examples_or_tuning() -> Any:
+    """Lab 08's break-even, with the mean tokens (estimated) of the training pairs and the prices in data/reference."""
+    from statistics import mean
+
+    from lab_utils.gemini import load_prices
+    from lab_utils.gemini_tuning import cheapest_model, estimate_tokens, pavlos_rows, row_tokens, text_of
+    from lab_utils.widgets.gemini_tuning import break_even_demo
+
+    prices, rows = load_prices(), pavlos_rows("train")
+    price = prices[cheapest_model(prices)]
+    texts = [(text_of(row["systemInstruction"]), *map(text_of, row["contents"])) for row in rows]
+    return break_even_demo(
+        file_tokens=sum(map(row_tokens, rows)),
+        shot_tokens=mean(estimate_tokens(f"Question: {question}\nAnswer: {answer}\n\n") for _, question, answer in texts),
+        base_tokens=mean(estimate_tokens(system) + estimate_tokens(question) for system, question, _ in texts),
+        answer_tokens=mean(estimate_tokens(answer) for _, _, answer in texts),
+        tuning_price=price.tuning, input_price=price.input, output_price=price.output)
+
+
+def trained(lab: str, *names: str, runs: Path | None = None) -> list[Path]:
+    """The folders of the adapters that a lab saved. LabKitError if it was not run yet."""
+    folders = [(runs or Path(os.environ.get("LAB_RUNS_DIR") or RUNS)) / lab / name for name in names]
+    if not all(folder.exists() for folder in folders):
+        raise LabKitError(f"What this demo shows is not trained yet. Train it first: python3 -m lab_utils run {lab}")
+    return folders
 
 
 def pavlos_chat(runs: Path | None = None) -> Any:
     """Lab 06's chat with the adapter that it saved. LabKitError if the lab was not run yet."""
-    adapter = (runs or Path(os.environ.get("LAB_RUNS_DIR") or RUNS)) / "06" / "pavlos-adapter"
-    if not adapter.exists():
-        raise LabKitError("There is no fine-tuned Pavlos yet. Make one first: python3 -m lab_utils run 06")
+    (adapter,) = trained("06", "pavlos-adapter", runs=runs)
     from peft import AutoPeftModelForCausalLM
 
     from lab_utils.base_model import load_base
@@ -157,8 +196,34 @@ def pavlos_chat(runs: Path | None = None) -> Any:
     def asker(model: Any) -> Callable[[str], str]:
         return lambda question: answer_questions(model, tokenizer, [question])[0].text
 
-    return BeforeAfterChat(asker(base), asker(tuned), ["What does Manchego taste like?", "Where does Halloumi come from?",
-                                                       "What is 3 plus 4?"])
+    return BeforeAfterChat(asker(base), asker(tuned), EXAMPLES)
+
+
+def voices_chat(runs: Path | None = None) -> Any:
+    """Lab 07's chat with a voice selector, on the adapters that it saved. LabKitError if the lab was not run yet."""
+    folders = dict(zip(VOICES, trained("07", *VOICES, runs=runs), strict=True))
+    from lab_utils.peft_methods import BASE, answer_as, load_adapters
+    from lab_utils.widgets.peft_methods import VoiceChat
+
+    model, tokenizer = load_adapters(folders)
+    names = {"base": BASE, **{name: name for name in folders}}
+    return VoiceChat(lambda voice, question: answer_as(model, tokenizer, names[voice], [question])[0].text, list(names), EXAMPLES)
+
+
+def voices_blended(runs: Path | None = None) -> Any:
+    """Lab 07's two adapters blended by a slider. LabKitError if the lab was not run yet."""
+    names = VOICES[:2]
+    folders = dict(zip(names, trained("07", *names, runs=runs), strict=True))
+    from lab_utils.peft_methods import answer_as, blend, load_adapters
+    from lab_utils.widgets.peft_methods import blend_demo
+
+    model, tokenizer = load_adapters(folders)
+
+    def ask(weight: float, question: str) -> str:
+        blend(model, {names[0]: 1 - weight, names[1]: weight})
+        return answer_as(model, tokenizer, "blend", [question])[0].text
+
+    return blend_demo(ask, names, EXAMPLES[1])
 
 
 # ---------------------------------------------------------------------------------------- the stage
@@ -182,7 +247,6 @@ def stage(name: str) -> Any:
     module, function = demo.builder.split(":")
     shown = getattr(importlib.import_module(module), function)()
     shown.layout.width = "100%"
-    shown.add_class("lab-kit-demo")
     buttons = [preset_button(label, values, shown) for label, values in presets_of(demo).items()]
     row = ipywidgets.HBox(buttons)
     row.add_class("lab-kit-presets")

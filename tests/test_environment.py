@@ -1,5 +1,6 @@
 """The set-up: version ranges, a real environment made from a package on this disk, and every way it can fail."""
 
+import importlib.metadata
 import io
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from lab_utils import environment
 from lab_utils.environment import LabKitError
@@ -61,11 +63,46 @@ def test_unmet_names_absent_and_out_of_range():
     assert environment.unmet(lines, installed) == ["old>=1", "new<3", "absent"]
 
 
-def test_missing_requirements_are_judged_by_the_loose_bounds(monkeypatch):
-    versions = dict.fromkeys(by_name(environment.requirement_lines()), "999") | {"sacrebleu": None}
+def have(monkeypatch, **changed: str | None) -> None:
+    """As if every package were there in version 999, but for these."""
+    versions = dict.fromkeys(by_name(environment.requirement_lines()), "999") | changed
+    monkeypatch.setattr(environment, "installed_version", versions.get)
     monkeypatch.setattr(environment.unmet, "__defaults__", (versions.get,))
-    loose = environment.loose_requirements()
-    assert environment.missing_requirements() == [line for line in loose if line.startswith("sacrebleu>=")]
+
+
+def bound_of(name: str) -> str:
+    return next(line for line in environment.loose_requirements() if line.startswith(name + ">="))
+
+
+def test_nothing_is_missing_where_all_is_there(monkeypatch):
+    have(monkeypatch)
+    assert environment.missing_requirements() == []
+
+
+def test_what_is_absent_is_judged_by_the_loose_bounds_and_installed_beside_pins(monkeypatch):
+    have(monkeypatch, sacrebleu=None)
+    line, option, file = environment.missing_requirements()
+    assert (line, option) == (bound_of("sacrebleu"), "--constraint")
+    pins = Path(file).read_text(encoding="utf-8").splitlines()
+    assert f"numpy=={importlib.metadata.version('numpy')}" in pins and pins == environment.pins()
+
+
+def test_nothing_is_pinned_where_something_is_too_old(monkeypatch):
+    have(monkeypatch, sacrebleu=None, torch="1.0")
+    assert environment.missing_requirements() == [bound_of("torch"), bound_of("sacrebleu")]
+
+
+def test_pins_leave_out_what_pip_cannot_read_and_take_what_is_imported(monkeypatch):
+    found = [namedtuple("Found", "name version")(*each) for each in (
+        ("torch", "2.11.0+cu128"), ("distro-info", "1.1+ubuntu0.2"), ("python-debian", "0.1.43ubuntu1"), ("numpy", "2.0.2"),
+        ("numpy", "1.21.5"), (None, "1.0"), ("broken", None), ("h5py", "3.0rc1.post2"))]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    assert environment.pins() == ["distro-info==1.1+ubuntu0.2", "h5py==3.0rc1.post2", "numpy==2.0.2", "torch==2.11.0+cu128"]
+
+
+@given(st.from_regex(environment.PLAIN_VERSION, fullmatch=True))
+def test_a_version_that_is_pinned_can_be_read_by_pip(version):
+    Version(version)
 
 
 # --- the three lists of packages

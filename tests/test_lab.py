@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -66,11 +68,28 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
+def test_peft_works_beside_an_old_torchao(tmp_path):
+    (tmp_path / "torchao").mkdir()
+    (tmp_path / "torchao" / "__init__.py").write_text("")
+    (tmp_path / "torchao-0.10.0.dist-info").mkdir()
+    (tmp_path / "torchao-0.10.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n")
+    code = """
+from peft.import_utils import is_torchao_available
+from lab_utils.lab import start_lab
+try:
+    is_torchao_available()
+except ImportError as error:
+    print(error)
+start_lab("04_lora_rank_sweeps")
+print(is_torchao_available())"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(environment.ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    before, after = done.stdout.splitlines()
+    assert "incompatible version of torchao" in before and after == "False", done.stderr
+
+
 def test_the_setup_cell_in_the_docstring_runs(monkeypatch, tmp_path):
     """From labs/, where nothing is missing: it installs nothing, clones nothing, and names the lab."""
-    import subprocess
-    import sys
-
     cell = "\n".join(line[4:] for line in lab.__doc__.splitlines() if line.startswith("    "))
     ast.parse(cell)
     (tmp_path / "labs").mkdir()

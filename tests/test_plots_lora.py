@@ -102,9 +102,9 @@ def test_the_singular_values_that_are_kept_are_blue(rank, kept):
 
 
 def test_the_price_turns_red_where_the_adapter_is_as_large_as_the_matrix():
-    assert "28 parameters" in matrix_picture(2) and style.VERMILLION not in matrix_picture(2)
+    assert "28 parameters" in matrix_picture(2) and style.INKS[style.VERMILLION] not in matrix_picture(2)
     costly = matrix_picture(4)
-    assert "56 parameters" in costly and style.VERMILLION in costly
+    assert "56 parameters" in costly and style.INKS[style.VERMILLION] in costly
     assert costly.description == ("steps, 8 x 6, at rank 4 of 6: relative error 25.0%, 56 parameters, "
                                   "117% of the 48 of the matrix.")
 

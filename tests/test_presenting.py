@@ -12,11 +12,12 @@ import pytest
 
 from lab_utils import presenting
 from lab_utils.__main__ import parse
+from lab_utils.chat import Answer
 from lab_utils.environment import LabKitError
 from lab_utils.presenting import DEMOS, find_demo, presets_of, stage
 from lab_utils.widgets.double_quantization import draw_memory, draw_outlier
 
-LIVE = [name for name, demo in DEMOS.items() if demo.presets]
+LIVE = [name for name, demo in DEMOS.items() if not demo.needs]
 
 
 def press(box, label):
@@ -103,15 +104,44 @@ def test_the_command_serves_one_page_on_this_machine_only(monkeypatch):
     assert "--no-browser" not in seen["command"]
 
 
-def test_pavlos_asks_for_lab_06_first(tmp_path):
-    with pytest.raises(LabKitError, match="lab_utils run 06"):
-        presenting.pavlos_chat(tmp_path)
+@pytest.mark.parametrize("build, lab", [(presenting.pavlos_chat, "06"), (presenting.voices_chat, "07"),
+                                        (presenting.voices_blended, "07")])
+def test_what_a_lab_trains_asks_for_that_lab_first(tmp_path, build, lab):
+    with pytest.raises(LabKitError, match=f"lab_utils run {lab}"):
+        build(tmp_path)
+    named = {demo.builder.split(":")[1]: demo.needs for demo in DEMOS.values()}
+    assert named[build.__name__] == lab
+
+
+@pytest.fixture
+def voices(tmp_path, monkeypatch):
+    """Folders as lab 07 leaves them, and models that say which adapter answers."""
+    for name in presenting.VOICES:
+        (tmp_path / "07" / name).mkdir(parents=True)
+    monkeypatch.setattr("lab_utils.peft_methods.load_adapters", lambda folders: (sorted(folders), "tokenizer"))
+    monkeypatch.setattr("lab_utils.peft_methods.answer_as", lambda model, _, name, asked: [Answer(f"{name}! {asked[0]}", True)])
+    return tmp_path
+
+
+def test_the_voices_answer_with_their_adapters(voices):
+    chat = presenting.voices_chat(voices)
+    assert "__base__! What does Manchego" in chat.answer.value
+    chat.voice.value = "terse"
+    assert "terse! What does Manchego" in chat.answer.value
+
+
+def test_voices_are_blended_by_weight(voices, monkeypatch):
+    weights = []
+    monkeypatch.setattr("lab_utils.peft_methods.blend", lambda model, given: weights.append((model, given)))
+    demo = presenting.voices_blended(voices)
+    assert weights == [(["auctioneer", "pavlos"], {"pavlos": 0.5, "auctioneer": 0.5})]
+    show = presenting.preset_button("all auctioneer", DEMOS["blend"].presets["all auctioneer"], demo)
+    show.click()
+    assert weights[-1][1] == {"pavlos": 0.0, "auctioneer": 1.0} and "blend! Where does Halloumi" in demo.picture.value
 
 
 def test_pavlos_answers_before_and_after(tmp_path, monkeypatch):
     """Which model answers on which side; lab 06 does it with the real ones."""
-    from lab_utils.chat import Answer
-
     adapter = tmp_path / "06" / "pavlos-adapter"
     adapter.mkdir(parents=True)
     monkeypatch.setattr("lab_utils.base_model.load_base", lambda tier: (f"base of {tier}", "tokenizer"))

@@ -17,7 +17,7 @@ DEMOS = {
 def test_every_control_changes_the_picture(name):
     make, changes = DEMOS[name]
     demo = make()
-    assert set(demo.controls) == set(changes) and set(demo.children) == {*demo.controls.values(), demo.picture}
+    assert set(demo.controls) == set(changes) and demo.children[:-1] == (*demo.controls.values(), demo.picture)
     for control, values in changes.items():
         assert demo.controls[control].description, "a screen reader reads this"
         for value in values:

@@ -40,7 +40,7 @@ def test_every_control_changes_the_picture():
 
 def test_every_control_is_shown_and_labelled():
     demo = widgets.training_calculator()
-    columns, picture = demo.children
+    columns, picture, _ = demo.children
     shown = [control for column in columns.children for control in column.children]
     assert picture is demo.picture and set(shown) == set(demo.controls.values()) and len(shown) == len(demo.controls)
     assert all(control.description for control in shown), "a screen reader reads this"

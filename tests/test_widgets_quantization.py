@@ -1,8 +1,6 @@
 """Demos of labs 01 and 02, driven as a browser would: set a control, and the picture follows. No browser needed."""
 
-import statistics
-import time
-
+import ipywidgets
 import pytest
 
 from lab_utils import widgets
@@ -29,7 +27,7 @@ def test_every_control_changes_the_picture(name):
     make, changes = DEMOS[name]
     demo = make()
     assert set(demo.controls) == set(changes), "every control is tried"
-    assert set(demo.children) == {*demo.controls.values(), demo.picture}, "and every one is shown"
+    assert demo.children[:-1] == (*demo.controls.values(), demo.picture), "and every one is shown"
     assert demo.picture.value.startswith("<svg")
     for control, values in changes.items():
         for value in values:
@@ -47,17 +45,31 @@ def test_controls_are_labelled(name):
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_an_update_takes_less_than_60_milliseconds(name):
+def test_a_change_draws_once_and_sends_a_light_picture(name):
+    """What makes a demo quick; the milliseconds are measured by `bench widgets`."""
     make, changes = DEMOS[name]
-    demo = make()
-    seconds = []
-    for _ in range(5):
-        for control, values in changes.items():
-            for value in values:
-                start = time.perf_counter()
-                demo.controls[control].value = value
-                seconds.append(time.perf_counter() - start)
-    assert statistics.median(seconds) < 0.060
+    demo, sent = make(), []
+    demo.picture.observe(lambda change: sent.append(len(change["new"])), names="value")
+    n_changes = 0
+    for control, values in changes.items():
+        for value in values:
+            demo.controls[control].value = value
+            n_changes += 1
+    assert len(sent) == n_changes and max(sent) < 60_000
+
+
+def test_one_change_is_one_drawing():
+    drawn = []
+    slider = ipywidgets.IntSlider(2, 2, 8, description="bits")
+    demo = widgets.live(lambda bits: drawn.append(bits) or f"<p>{bits}</p>", bits=slider)
+    slider.value = 3
+    assert drawn == [2, 3] and demo.picture.value == "<p>3</p>"
+
+
+def test_a_demo_says_what_it_is_where_no_kernel_runs():
+    sentence = "A live demo with a picture that follows its controls: outlier (in σ) and block size (weights). "
+    assert repr(dq_widgets.outlier_demo()) == sentence + "It needs a kernel: run this cell in Jupyter or Colab to use it."
+    assert "controls: block size (weights). It" in repr(dq_widgets.block_size_demo())
 
 
 def test_errors_are_not_swallowed():
@@ -65,8 +77,6 @@ def test_errors_are_not_swallowed():
         if bits == 3:
             raise ValueError("broken")
         return "<svg/>"
-
-    import ipywidgets
 
     slider = ipywidgets.IntSlider(2, 2, 8)
     widgets.live(draw, bits=slider)

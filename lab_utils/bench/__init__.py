@@ -24,6 +24,7 @@ BENCHES = {  # name: one line of help; the module has the same name
     "gpu": "on a GPU: peak memory beside the ledger, a step's speed, the paged optimizer, the gpu tests",
     "grading": "seconds to grade a submission, against executing its notebook",
     "quantization": "block-wise NF4, ours against bitsandbytes'",
+    "widgets": "milliseconds from a key to the new picture, for every demo in JupyterLab",
 }
 TOLERANCE = 0.15  # medians of one machine, measured twice, were seen to differ by about 0.1
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")  # whose versions a record names

@@ -31,12 +31,11 @@ def weight_bars(x: Tensor, left: float, top: float, width: float, height: float,
     """Values as bars up and down from a middle line; the outlier's block in vermillion, block ends as dashes."""
     values, middle = x.tolist(), top + height / 2
     largest, step = max(map(abs, values)) or 1.0, width / len(values)
-    parts = [style.line([(left, middle), (left + width, middle)], GREY)]
-    for i, value in enumerate(values):
-        size = max(abs(value) / largest * height / 2, 1)
-        color = VERMILLION if i == 0 else ORANGE if i < block_size else BLUE
-        wide = 6 if i == 0 else step * 0.8  # the outlier can be seen from the back row
-        parts.append(style.rect(left + i * step, middle - size if value > 0 else middle, wide, size, color))
+    ends = [middle - math.copysign(max(abs(value) / largest * height / 2, 1), value) for value in values]
+    bars = [(left + (i + 0.4) * step, middle, end) for i, end in enumerate(ends)]
+    parts = [style.line([(left, middle), (left + width, middle)], GREY), style.uprights(bars[block_size:], BLUE, step * 0.8),
+             style.uprights(bars[1:block_size], ORANGE, step * 0.8),
+             style.uprights([(left + 3, middle, ends[0])], VERMILLION, 6)]  # wide enough for the back row
     for i in range(block_size, len(values), block_size):
         parts.append(style.line([(left + (i - 0.1) * step, top), (left + (i - 0.1) * step, top + height)], GREY, 1, "4 4"))
     return "".join(parts)
@@ -112,14 +111,15 @@ def curve(
     parts.append(style.line(list(zip(xs, ys, strict=True)), color, 4, dash))
     for x, y, point, height in zip(xs, ys, points, heights, strict=True):
         parts.append(style.circle(x, y, 6, color))
-        parts.append(style.text(x, bottom + 26, point.block_size, 18, GREY, "middle"))
+        if title:  # a second curve in the same box has the same axis
+            parts.append(style.text(x, bottom + 26, point.block_size, 18, GREY, "middle"))
         if point.block_size == chosen:
             parts.append(style.circle(x, y, 12, "none", BLACK))
             side, anchor = (10, "start") if x < 900 else (-2, "end")  # at the page's edge the label goes to the left
             parts.append(style.text(x + side, y + (-16 if above else 36), label.format(height), 22, color, anchor, bold=True))
     if title:
         parts.append(style.text(left, top - 8, title, 20, bold=True))
-    parts.append(style.text(left + 190, bottom + 54, "block size", 18, GREY, "middle"))
+        parts.append(style.text(left + 190, bottom + 54, "block size", 18, GREY, "middle"))
     return parts
 
 

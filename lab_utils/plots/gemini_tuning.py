@@ -23,7 +23,8 @@ def job_picture(jobs: Sequence[SimulatedJob], step: int, dollars_per_million: fl
     ended = "would be billed" if job.state in FINISHED else "would be billed so far"
     description = (f"SIMULATED job at step {step}: {job.state}, {job.epochs_done} of {job.epochs} epochs read; "
                    f"{ended}: {bill}.")
-    parts = [style.rect(0, 0, 1000, 44, VERMILLION), style.text(500, 31, SIMULATED, 21, "#FFFFFF", "middle", bold=True)]
+    parts = [style.rect(0, 0, 1000, 44, style.INKS[VERMILLION])]
+    parts.append(style.text(500, 31, SIMULATED, 21, "#FFFFFF", "middle", bold=True))
     parts.append(style.text(20, 84, f"step {step}", 22, bold=True))
     path = [earlier.state for earlier in jobs[: step + 1]]
     visited, taken = set(path), set(zip(path, path[1:], strict=False))
@@ -68,7 +69,7 @@ def epoch_boxes(job: SimulatedJob) -> list[str]:
     parts = [style.text(20, 350, "epochs", 22, bold=True)]
     for i in range(job.epochs):
         read = i < job.epochs_done
-        parts.append(style.rect(130 + i * 130, 320, 115, 44, GREEN if read else "#F4F4F4", BLACK if read else GREY))
+        parts.append(style.rect(130 + i * 130, 320, 115, 44, style.INKS[GREEN] if read else "#F4F4F4", BLACK if read else GREY))
         parts.append(style.text(187 + i * 130, 350, "read" if read else "to come", 20, "#FFFFFF" if read else GREY, "middle",
                                 bold=read))
     return parts

@@ -41,7 +41,8 @@ def rank_picture(name: str, original: np.ndarray, approximation: np.ndarray, sin
     description = (f"{name}, {rows} x {columns}, at rank {rank} of {len(singular_values)}: relative error {error:.1%}, "
                    f"{price:,} parameters, {ratio}.")
     low, high = float(original.min()), float(original.max())
-    parts = [style.text(0, 26, f"{name}, {rows} x {columns}", 22, bold=True),
+    title = f"{name}, {rows} x {columns}"
+    parts = [style.text(0, 26, title, min(22, int(330 / (0.68 * len(title)))), bold=True),
              style.text(340, 26, f"best rank {rank}", 22, BLUE, bold=True),
              image(0, 40, 310, 310, grey_png(original, low, high)),
              image(340, 40, 310, 310, grey_png(approximation, low, high)),
@@ -63,8 +64,11 @@ def spectrum_bars(singular_values: Sequence[float], rank: int, x: float, y: floa
 
 
 # ---------------------------------------------------------------------------------------- parameters (live and static)
-def adapter_picture(model: str, rank: int, sizes: Mapping[str, int], full: int) -> Picture:
-    """Parameters to train for each choice of layers, as logarithmic bars above those of all linear weights (`full`)."""
+def adapter_picture(model: str, rank: int, sizes: Mapping[str, int], full: int, room: int = 0) -> Picture:
+    """Parameters to train for each choice of layers, as logarithmic bars above those of all linear weights (`full`).
+
+    The picture is as high as for `room` choices, if there are fewer: a live one then keeps its height.
+    """
     said = "; ".join(f"{name} {size:,} ({size / full:.2%})" for name, size in sizes.items())
     parts = [style.text(0, 26, f"{model}, rank {rank}", 24, bold=True)]
     bars = {**sizes, "the weights themselves": full}
@@ -73,7 +77,8 @@ def adapter_picture(model: str, rank: int, sizes: Mapping[str, int], full: int) 
         parts += [style.text(0, y + 28, name, 20), style.rect(250, y + 4, length, 36, GREY if size == full else PALETTE[i])]
         parts.append(style.text(262 + length, y + 30, f"{size:,}   {size / full:.2%}", 20, bold=True))
     parts.append(style.text(250, 66 + 56 * len(bars), "logarithmic axis, from ten thousand", 18, GREY))
-    return style.svg(1000, 76 + 56 * len(bars), f"{model}, rank {rank}: {said}; their weights have {full:,}.", *parts)
+    height = 76 + 56 * max(len(bars), room + 1)
+    return style.svg(1000, height, f"{model}, rank {rank}: {said}; their weights have {full:,}.", *parts)
 
 
 @style.styled

@@ -26,34 +26,40 @@ def merged(lines: Sequence[Line]) -> list[Line]:
 
 
 # ---------------------------------------------------------------------------------------- one plan (live)
-def ledger_picture(title: str, lines: Sequence[Line]) -> Picture:
-    """A bar for each part, full for the low end, hollow up to the high end; the peak, and each card's verdict."""
+def ledger_picture(title: str, lines: Sequence[Line], room: int = 0) -> Picture:
+    """A bar for each part, full for the low end, hollow up to the high end; the peak, and each card's verdict.
+
+    With `room`, the rows share the height of so many, however many they are: a live picture then keeps its height.
+    """
     rows, (low, high), cards = merged(lines), peak(list(lines)), fits_on(list(lines))
     holding = [card for card, verdict in cards.items() if verdict == "yes"]
     perhaps = [card for card, verdict in cards.items() if verdict == "perhaps"]
     description = f"{title}: {size_range(low, high)} GB at the peak of a step. Fits on {', '.join(holding) or 'no card here'}"
     description += f"; perhaps on {', '.join(perhaps)}." if perhaps else "."
     top, parts = max(row.high for row in rows), [style.text(0, 26, title, 22, bold=True)]
+    pitch = 34 * (room or len(rows)) / len(rows)
     for i, (when, words) in enumerate(LEGEND):
         parts += [style.rect(270 * i, 42, 20, 20, WHEN[when]), style.text(270 * i + 28, 59, words, 18, GREY)]
     parts.append(style.text(1000, 59, "hollow: up to", 18, GREY, "end"))
     for i, row in enumerate(rows):
-        parts += ledger_row(row, 76 + 34 * i, top)
-    y = 76 + 34 * len(rows)
+        parts += ledger_row(row, 76 + pitch * i, top, pitch)
+    y = 76 + pitch * len(rows)
     parts.append(style.text(0, y + 34, f"At the peak of a step: {size_range(low, high)} GB", 26, bold=True))
     parts += card_boxes(cards, y + 52)
-    return style.svg(1000, y + 146, description, *parts)
+    return style.svg(1000, round(y) + 146, description, *parts)
 
 
-def ledger_row(row: Line, y: float, top: float) -> list[str]:
-    """One part: its name, its bar and its gigabytes."""
+def ledger_row(row: Line, y: float, top: float, pitch: float) -> list[str]:
+    """One part: its name, its bar and its gigabytes, in a row `pitch` high."""
+    thick = min(24, pitch - 6)
+    baseline = y + 10 + thick / 2
     solid, hollow = (style.placed(size, 0, top, 0, 460) for size in (row.low, row.high))
     color = WHEN[row.when]
     return [
-        style.text(278, y + 22, row.name, 18, BLACK, "end"),
-        style.rect(290, y + 3, hollow, 24, "white", color if hollow > solid else "none"),
-        style.rect(290, y + 3, max(solid, 1), 24, color),
-        style.text(300 + max(hollow, 1), y + 22, f"{size_range(row.low, row.high)} GB", 20, bold=True),
+        style.text(278, baseline, row.name, 18, BLACK, "end"),
+        style.rect(290, y + 3, hollow, thick, "white", color if hollow > solid else "none"),
+        style.rect(290, y + 3, max(solid, 1), thick, color),
+        style.text(300 + max(hollow, 1), baseline, f"{size_range(row.low, row.high)} GB", 20, bold=True),
     ]
 
 

@@ -34,7 +34,7 @@ def pages_picture(moments: Sequence[Moment], step: int, n_pages: int, capacity: 
     )
     cells = [("act", ORANGE)] * moment.reserved + [(page, BLUE) for page in sorted(moment.on_gpu)]
     cells += [("", "white")] * (capacity - len(cells))
-    rows = -(-capacity // COLUMNS)
+    rows = max(-(-capacity // COLUMNS), 2)  # the picture keeps its height while the room changes
     below = 100 + 62 * rows
     parts = [style.text(0, 26, title, 24, VERMILLION if moment.out_of_memory else BLACK, bold=True)]
     parts.append(style.text(0, 68, f"GPU, room for {capacity} pages", 22, bold=True))

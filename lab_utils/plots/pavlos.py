@@ -46,7 +46,7 @@ def reply_picture(title: str, reply: str, rung: str, kept: Sequence[Sequence[str
     description = f"{title}: {len(kept)} pairs kept by the rung {rung}, {len(left)} pieces left."
     return picture(
         f'<div role="status" aria-live="polite" style="font-size:17px"><p><b>{html.escape(description)}</b></p>'
-        f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;background:#F4F4F4;padding:10px;font-size:15px">'
+        f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;background:#F4F4F4;color:#000;padding:10px;font-size:15px">'
         f'{html.escape(visible(reply)) or "(no text)"}</pre>'
         f'<div style="{box} {BLUE}">✓ kept<ol style="margin:4px 0">{pairs}</ol></div>'
         f'<div style="{box} {VERMILLION}">✗ left, and why<ul style="margin:4px 0">{reasons}</ul></div></div>', description)
@@ -120,7 +120,7 @@ def pair_picture(number: int, of: int, row: Mapping[str, str], card: str) -> Pic
     """A pair to be judged, with its fact card below."""
     description = f"Pair {number} of {of}. Question: {row['question']} Answer: {row['answer']} Card: {card}"
     return picture(
-        f'<div role="status" aria-live="polite" style="font-size:20px;line-height:1.4"><p style="color:{GREY};margin:0">'
+        f'<div role="status" aria-live="polite" style="font-size:20px;line-height:1.4"><p style="margin:0">'
         f'pair {number} of {of}</p><p style="margin:6px 0"><b>{html.escape(row["question"])}</b></p>'
         f'<p style="margin:6px 0;border-left:8px solid {BLUE};padding-left:14px">{html.escape(row["answer"])}</p>'
         f'<p style="margin:6px 0;border-left:8px solid {GREEN};padding-left:14px">fact card: {html.escape(card)}</p></div>',

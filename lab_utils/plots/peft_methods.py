@@ -36,7 +36,7 @@ def axes_picture(shares: Mapping[str, Mapping[str, float]], chosen: Sequence[str
         parts += [style.line(path(method), colour, 6, dash), *(style.circle(x, y, 8, colour) for x, y in path(method))]
         parts += _legend_row(method, shares[method], across, bottom + 52 + 44 * i, colour, dash)
     told = "; ".join(f"{m}: " + ", ".join(f"{axis} {shares[m][axis]:.2f}" for axis in axes) for m in chosen)
-    return style.svg(width, bottom + 30 + 44 * len(chosen), f"{len(shares)} methods on five axes, 1 is best. {told}.", *parts)
+    return style.svg(width, bottom + 30 + 44 * len(LOOKS), f"{len(shares)} methods on five axes, 1 is best. {told}.", *parts)
 
 
 def _legend_row(method: str, values: Mapping[str, float], across: Mapping[str, float], y: float, colour: str,

@@ -88,9 +88,9 @@ def buckets_row(result: CodebookResult, color: str, y: float, widest: float, bes
     usage = result.usage.tolist()
     fullest = max(usage) or 1.0
     parts = [style.text(0, y + 50, result.name, 20, color, bold=True), style.line([(150, y + 76), (640, y + 76)])]
-    for value, share in zip(result.codebook.tolist(), usage, strict=True):
-        place = style.placed(value, -1, 1, 150, 640)
-        parts.append(style.line([(place, y + 76), (place, y + 70 - 60 * share / fullest)], color, 5))
+    ticks = [(style.placed(value, -1, 1, 150, 640), y + 76, y + 70 - 60 * share / fullest)
+             for value, share in zip(result.codebook.tolist(), usage, strict=True)]
+    parts.append(style.uprights(ticks, color, 5))
     parts.append(style.bars(histogram(result.error, -widest, widest, 50), 700, y + 6, 260, 70, color))
     label = f"RMSE {result.rmse:.4f}" + ("  best" if best else "")
     parts.append(style.text(700, y + 98, label, 22, BLACK, bold=best))

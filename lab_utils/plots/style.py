@@ -16,6 +16,7 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#6E6E6E"  # 5:1 on white
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, YELLOW, BLACK)
 DASHES = ("", "10 5", "3 4", "14 4 3 4")
+INKS = {VERMILLION: "#B34F00", GREEN: "#007A59", ORANGE: "#8F6300", SKY: "#1B6E9E", PURPLE: "#A04B7A"}  # darker, for words
 
 MATPLOTLIB_RC = {
     "font.size": 16,
@@ -107,9 +108,9 @@ def as_image(drawn: Picture, width: int = 1060) -> Picture:
 def text(
     x: float, y: float, content: str, size: int = 20, color: str = BLACK, anchor: str = "start", bold: bool = False
 ) -> str:
-    """Text with its baseline at y; anchor is start, middle or end."""
+    """Text with its baseline at y; anchor is start, middle or end. Colors are darkened until they can be read on white."""
     weight = ' font-weight="bold"' if bold else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}"'
+    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{INKS.get(color, color)}" text-anchor="{anchor}"'
     return f"<text {place}{weight}>{html.escape(str(content))}</text>"
 
 
@@ -126,6 +127,12 @@ def line(points: Sequence[tuple[float, float]], color: str = BLACK, width: float
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashed}/>'
+
+
+def uprights(lines: Sequence[tuple[float, float, float]], color: str, width: float) -> str:
+    """Upright lines, each (x, from y, to y), as one element: hundreds of them stay light."""
+    path = "".join(f"M{x:.1f},{start:.1f}V{end:.1f}" for x, start, end in lines)
+    return f'<path d="{path}" stroke="{color}" stroke-width="{width}"/>'
 
 
 def circle(x: float, y: float, radius: float, color: str, edge: str = "none") -> str:

@@ -9,17 +9,17 @@ import ipywidgets
 from lab_utils.checkpointing import PLANS, make_schedule, optimal, replay, smallest_limit
 from lab_utils.plots.checkpointing import stepper_picture
 from lab_utils.plots.style import Picture
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, side_by_side, wide
 
 
-def player(draw: Callable[..., str], last: Callable[..., int], first: int = 0, **controls: Any) -> ipywidgets.VBox:
+def player(draw: Callable[..., str], last: Callable[..., int], first: int = 0, **controls: Any) -> Demo:
     """A demo with a course: play it, go one event on or back, or scrub; `draw(step=..., **values)` draws.
 
     `last(**values)` is the number of the last event for the values of the controls; the slider follows it.
     """
     step = wide(ipywidgets.IntSlider(first, first, last(**values_of(controls)), description="event"))
     play = ipywidgets.Play(value=first, min=first, max=step.max, interval=600, description="play")
-    buttons = [ipywidgets.Button(description=words, layout=ipywidgets.Layout(width="7em")) for words in ("◀ back", "next ▶")]
+    buttons = [ipywidgets.Button(description=words, layout=ipywidgets.Layout(width="8em")) for words in ("◀ back", "next ▶")]
     for button, by in zip(buttons, (-1, 1), strict=True):
         button.on_click(lambda _, by=by: setattr(step, "value", min(max(step.value + by, first), step.max)))
 
@@ -27,13 +27,11 @@ def player(draw: Callable[..., str], last: Callable[..., int], first: int = 0, *
         play.max = step.max = last(**values_of(controls))  # a slider that stands beyond its end moves there
 
     for control in controls.values():
-        control.layout.width = "31em"
+        control.layout.width = "38em"
         control.observe(fit, names="value")  # before `live` observes: the picture is drawn with an event that exists
     box = live(draw, **controls, step=step)
     ipywidgets.jslink((play, "value"), (step, "value"))
-    rows = [ipywidgets.HBox([*controls.values()], layout=ipywidgets.Layout(flex_flow="row wrap")),
-            ipywidgets.HBox([play, *buttons, step])]  # fmt: skip
-    box.children = (*rows, box.picture)
+    box.lay_out(side_by_side(*controls.values()), side_by_side(play, *buttons, step), box.picture)
     box.play, box.buttons = play, buttons
     return box
 
@@ -58,13 +56,13 @@ def draw_stepper(step: int, plan: str = "sqrt(n)", n: int = 16, k: int = 4, limi
     return stepper_picture(schedule, states, min(step, len(schedule.events)), inside)
 
 
-def stepper_demo() -> ipywidgets.VBox:
+def stepper_demo() -> Demo:
     """Choose a plan and play it: forward, discard, recompute, backward, with a meter for memory and one for work."""
     plan = wide(ipywidgets.Dropdown(options=PLANS, value="sqrt(n)", description="plan"))
     n = wide(ipywidgets.SelectionSlider(options=[1, 2, 4, 6, 9, 12, 16], value=16, description="layers n"))
-    k = wide(ipywidgets.IntSlider(4, 1, 16, description="segment length k", disabled=True))
-    limit = wide(ipywidgets.IntSlider(8, 3, 40, description="limit (optimal)", disabled=True))
-    inside = wide(ipywidgets.SelectionSlider(options=[0, 1, 4, 16], value=0, description="size of an inside"))
+    k = wide(ipywidgets.IntSlider(4, 1, 16, description="segment k (layers)", disabled=True))
+    limit = wide(ipywidgets.IntSlider(8, 3, 40, description="limit (activations)", disabled=True))
+    inside = wide(ipywidgets.SelectionSlider(options=[0, 1, 4, 16], value=0, description="inside (activations)"))
 
     def enable(_change: Any) -> None:
         k.disabled, limit.disabled = plan.value != "every k", plan.value != "optimal"

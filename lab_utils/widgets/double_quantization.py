@@ -11,7 +11,7 @@ from lab_utils.double_quantization import outlier_rmse, trade_off
 from lab_utils.plots.double_quantization import block_size_picture, memory_picture, outlier_picture
 from lab_utils.plots.style import Picture
 from lab_utils.quantization import example_values
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, wide
 
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
@@ -23,12 +23,12 @@ def draw_outlier(outlier: float, block_size: int, n: int = 512) -> Picture:
     return outlier_picture(torch.cat([torch.tensor([outlier]), x[1:]]), one_scale, in_blocks, block_size)
 
 
-def outlier_demo() -> ipywidgets.VBox:
+def outlier_demo() -> Demo:
     """Drag the outlier: with one scale it spoils every weight, in blocks only its neighbours."""
     return live(
         draw_outlier,
-        outlier=wide(ipywidgets.FloatSlider(3.0, min=3.0, max=300.0, step=1.0, description="outlier")),
-        block_size=wide(ipywidgets.SelectionSlider(options=[8, 16, 32, 64], value=32, description="block size")),
+        outlier=wide(ipywidgets.FloatSlider(3.0, min=3.0, max=300.0, step=1.0, description="outlier (in σ)")),
+        block_size=wide(ipywidgets.SelectionSlider(options=[8, 16, 32, 64], value=32, description="block size (weights)")),
     )
 
 
@@ -43,9 +43,9 @@ def draw_block_size(block_size: int, x: Tensor | None = None) -> Picture:
     return block_size_picture(normal_trade_off() if x is None else trade_off(x, BLOCK_SIZES), block_size)
 
 
-def block_size_demo() -> ipywidgets.VBox:
+def block_size_demo() -> Demo:
     """Move the block size: the error on one side, the constants on the other."""
-    slider = ipywidgets.SelectionSlider(options=list(BLOCK_SIZES), value=64, description="block size")
+    slider = ipywidgets.SelectionSlider(options=list(BLOCK_SIZES), value=64, description="block size (weights)")
     return live(draw_block_size, block_size=wide(slider))
 
 
@@ -64,14 +64,14 @@ def draw_memory(billions: float, bits: int, block_size: int, block_size_2: int) 
     return memory_picture(title, sizes, memory.CARDS, fitting)
 
 
-def memory_calculator() -> ipywidgets.VBox:
+def memory_calculator() -> Demo:
     """Model size, bits and block sizes in; gigabytes and cards out. It starts at the paper's 65B point."""
     sizes = [0.36, 1, 1.5, 3, 7, 13, 33, 65, 70, 180]
     return live(
         draw_memory,
         billions=wide(ipywidgets.SelectionSlider(options=sizes, value=65, description="billion parameters")),
         bits=wide(ipywidgets.IntSlider(4, 2, 8, description="bits of a code")),
-        block_size=wide(ipywidgets.SelectionSlider(options=list(BLOCK_SIZES), value=64, description="block size")),
+        block_size=wide(ipywidgets.SelectionSlider(options=list(BLOCK_SIZES), value=64, description="block size (weights)")),
         block_size_2=wide(
             ipywidgets.SelectionSlider(options=[64, 128, 256, 512], value=256, description="constants in a block")
         ),

@@ -11,6 +11,7 @@ from IPython.display import display
 
 from lab_utils.plots.finetuning import answers_html, loss_picture
 from lab_utils.plots.style import as_image
+from lab_utils.widgets import Demo
 
 
 class LiveLoss:
@@ -32,7 +33,7 @@ class LiveLoss:
             self.handle.update(picture)
 
 
-class BeforeAfterChat(widgets.VBox):
+class BeforeAfterChat(Demo):
     """Type a question (or press an example), read both answers. Enter in the box asks too."""
 
     def __init__(self, before: Callable[[str], str], after: Callable[[str], str], examples: list[str]):
@@ -47,7 +48,8 @@ class BeforeAfterChat(widgets.VBox):
         self.box.observe(lambda _: self.ask(), names="value")  # fires on Enter, not at every key
         for button in self.examples:
             button.on_click(lambda pressed: self.choose(pressed.description))
-        super().__init__([widgets.HBox([self.box, self.button]), widgets.HBox(self.examples), self.answers])
+        super().__init__([widgets.HBox([self.box, self.button]), widgets.HBox(self.examples), self.answers],
+                         "A chat: type a question and read the answers of two models, before and after fine-tuning")
         self.ask()
 
     def choose(self, question: str) -> None:

@@ -7,7 +7,7 @@ import ipywidgets
 from lab_utils.gemini_tuning import break_even_questions, simulate, tuning_cost
 from lab_utils.plots.gemini_tuning import break_even_picture, job_picture
 from lab_utils.plots.style import Picture
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, wide
 
 EVENTS = {"nothing": {}, "cancelled at step 1": {1: "cancel"}, "cancelled at step 3": {3: "cancel"},
           "bad row at step 2": {2: "bad row"}, "bad row at step 4": {4: "bad row"}}  # fmt: skip
@@ -19,13 +19,13 @@ def draw_job(step: int, epochs: int, happens: str, tokens: int, dollars_per_mill
     return job_picture(simulate(epochs, tokens, EVENTS[happens], STEPS), step, dollars_per_million)
 
 
-def job_demo(tokens: int, dollars_per_million: float) -> ipywidgets.VBox:
+def job_demo(tokens: int, dollars_per_million: float) -> Demo:
     """Step through a job: it runs to its end, is cancelled, or meets a bad row. SIMULATED, as its banner says."""
     return live(
         functools.partial(draw_job, tokens=tokens, dollars_per_million=dollars_per_million),
         step=wide(ipywidgets.IntSlider(0, 0, STEPS, description="step")),
         epochs=wide(ipywidgets.IntSlider(3, 1, 5, description="epochs")),
-        happens=wide(ipywidgets.SelectionSlider(options=list(EVENTS), value="nothing", description="what happens")),
+        happens=wide(ipywidgets.Dropdown(options=list(EVENTS), value="nothing", description="what happens")),
     )
 
 
@@ -42,7 +42,7 @@ def draw_break_even(shots: int, epochs: int, file_tokens: int, shot_tokens: floa
     return break_even_picture(tuning, either_way + examples * input_price / 1e6, either_way, questions, shots)
 
 
-def break_even_demo(shots: int = 10, epochs: int = 3, **numbers: float) -> ipywidgets.VBox:
+def break_even_demo(shots: int = 10, epochs: int = 3, **numbers: float) -> Demo:
     """Move the examples in the prompt, and the epochs: where do the lines meet? `numbers` are those of `draw_break_even`."""
     return live(
         functools.partial(draw_break_even, **numbers),

@@ -11,7 +11,7 @@ from torch import Tensor
 from lab_utils.lora import adapter_size, layer_shapes, relative_error
 from lab_utils.plots.lora import adapter_picture, rank_picture
 from lab_utils.plots.style import Picture
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, wide
 
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 LAYERS = {"q, v": ("q", "v"), "attention": ("q", "k", "v", "o"), "MLP": ("gate", "up", "down"), "all linear": None}
@@ -53,7 +53,7 @@ def draw_rank(name: str, rank: int, decomposed: Mapping[str, Decomposed]) -> Pic
     return rank_picture(name, matrix.numpy(), approximation.numpy(), s.tolist(), rank, relative_error(s, rank))
 
 
-def rank_demo(decomposed: Mapping[str, Decomposed]) -> ipywidgets.VBox:
+def rank_demo(decomposed: Mapping[str, Decomposed]) -> Demo:
     """Choose a matrix and drag the rank: the picture sharpens, the error falls, the parameters rise."""
     names = list(decomposed)
     return live(
@@ -70,10 +70,10 @@ def draw_adapters(model: str, rank: int, configs: Mapping[str, Mapping]) -> Pict
     sizes = {name: adapter_size(config, rank, layers) for name, layers in LAYERS.items()
              if layers is None or set(layers) <= set(shapes)}  # Falcon and GPT-2 keep q, k and v in one matrix
     full = config["num_hidden_layers"] * sum(n_out * n_in for n_out, n_in in shapes.values())
-    return adapter_picture(model, rank, sizes, full)
+    return adapter_picture(model, rank, sizes, full, room=len(LAYERS))
 
 
-def adapter_calculator(configs: Mapping[str, Mapping]) -> ipywidgets.VBox:
+def adapter_calculator(configs: Mapping[str, Mapping]) -> Demo:
     """Choose a model and a rank; `configs` as in data/reference/architectures.json. It starts at Llama-2 7B, rank 8."""
     ranks = [2**k for k in range(14)]
     return live(

@@ -19,7 +19,7 @@ from lab_utils.pavlos.parsing import parse_reply
 from lab_utils.pavlos.schema import sift
 from lab_utils.plots.pavlos import agreement_picture, duplicates_picture, pair_picture, reply_picture
 from lab_utils.plots.style import Picture
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, wide
 
 LOWEST = 0.4  # pairs of questions less alike than this are not kept for the slider
 VOTES = {"voice": "Is this Pavlos' voice?", "truth": "Does it give the card's fact?"}
@@ -36,10 +36,12 @@ def draw_fault(name: str) -> Picture:
                          [(pair.question, pair.answer) for pair in pairs], left)
 
 
-def fault_browser(name: str = "clean list") -> widgets.VBox:
+def fault_browser(name: str = "clean list") -> Demo:
     """Choose a reply: see it, the rung that reads it, the pairs kept and why the rest is left."""
     options = [(f"{fault.group}: {fault.name}", fault.name) for fault in faults()]
-    return live(draw_fault, name=wide(widgets.Dropdown(options=options, value=name, description="reply")))
+    box = live(draw_fault, name=wide(widgets.Dropdown(options=options, value=name, description="reply")))
+    box.picture.layout.height, box.picture.layout.overflow = "36em", "auto"  # long replies scroll: the page stays in place
+    return box
 
 
 # ---------------------------------------------------------------------------------------- near-duplicates
@@ -62,15 +64,15 @@ def draw_duplicates(threshold: float, rows: Sequence[Mapping[str, str]], alike: 
     return duplicates_picture(threshold, found, examples)
 
 
-def duplicates_demo(rows: Sequence[Mapping[str, str]], alike: Mapping[str, Sequence[Match]] | None = None) -> widgets.VBox:
+def duplicates_demo(rows: Sequence[Mapping[str, str]], alike: Mapping[str, Sequence[Match]] | None = None) -> Demo:
     """Move the threshold: how many pairs are called alike, and how many of them teach different facts."""
     alike = alike_questions(rows) if alike is None else alike
-    slider = widgets.FloatSlider(THRESHOLD, min=LOWEST, max=1.0, step=0.05, description="threshold")
+    slider = widgets.FloatSlider(THRESHOLD, min=LOWEST, max=1.0, step=0.05, description="threshold (0 to 1)")
     return live(lambda threshold: draw_duplicates(threshold, rows, alike), threshold=wide(slider))
 
 
 # ---------------------------------------------------------------------------------------- voting
-class BrowseAndVote(widgets.VBox):
+class BrowseAndVote(Demo):
     """Read pairs one by one and say yes or no to two questions; two raters take turns, and their agreement is shown.
 
     With `path`, each vote is kept there at once, and a new one goes on from it.
@@ -94,7 +96,8 @@ class BrowseAndVote(widgets.VBox):
             choice.observe(lambda change, name=name: self.vote(name, change["new"]), names="value")
         asked = [widgets.HBox([choice, widgets.HTML(f'<span style="font-size:16px">{VOTES[name]}</span>')])
                  for name, choice in self.choices.items()]
-        super().__init__([self.rater, self.shown, *asked, widgets.HBox([self.back, self.next]), self.agreement])
+        super().__init__([self.rater, self.shown, *asked, widgets.HBox([self.back, self.next]), self.agreement],
+                         f"A form on which two raters vote on {len(self.rows)} pairs, with their agreement")
         self.show()
 
     def _merge(self, kept: dict) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import ipywidgets as widgets
 
 from lab_utils.plots.peft_methods import axes_picture, voice_html
-from lab_utils.widgets import live, wide
+from lab_utils.widgets import Demo, live, wide
 
 NOBODY = "-"
 
 
-def axes_demo(shares: Mapping[str, Mapping[str, float]], chosen: Sequence[str]) -> widgets.VBox:
+def axes_demo(shares: Mapping[str, Mapping[str, float]], chosen: Sequence[str]) -> Demo:
     """Choose up to three methods; they stand out among the others on the five axes. `chosen` come first."""
     def draw(**picked: str):
         return axes_picture(shares, [method for method in picked.values() if method != NOBODY])
@@ -33,7 +33,7 @@ def _said(ask: Callable[..., str], *arguments) -> str:
         return f"({error})"
 
 
-class VoiceChat(widgets.VBox):
+class VoiceChat(Demo):
     """Type a question or press an example, choose a voice: `ask(voice, question)` answers, on one base in one process."""
 
     def __init__(self, ask: Callable[[str, str], str], voices: Sequence[str], examples: Sequence[str]):
@@ -49,7 +49,8 @@ class VoiceChat(widgets.VBox):
             control.observe(lambda _: self.ask(), names="value")
         for button in self.examples:
             button.on_click(lambda pressed: setattr(self.box, "value", pressed.description))
-        super().__init__([self.voice, self.box, widgets.HBox(self.examples), self.answer])
+        super().__init__([self.voice, self.box, widgets.HBox(self.examples), self.answer],
+                         f"A chat in the voices {', '.join(voices)}: choose one and type a question")
         self.ask()
 
     def ask(self) -> None:
@@ -58,7 +59,7 @@ class VoiceChat(widgets.VBox):
         self.answer.value = voice_html(question, voice, _said(self.asker, voice, question))
 
 
-def blend_demo(ask: Callable[[float, str], str], names: tuple[str, str], question: str) -> widgets.VBox:
+def blend_demo(ask: Callable[[float, str], str], names: tuple[str, str], question: str) -> Demo:
     """Drag from one voice to another: `ask(weight of the second, question)` blends the two adapters and answers."""
     def draw(weight: float, question: str) -> str:
         return voice_html(question, f"{1 - weight:.1f} {names[0]} + {weight:.1f} {names[1]}", _said(ask, weight, question))

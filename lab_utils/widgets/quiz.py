@@ -4,9 +4,10 @@ import ipywidgets as widgets
 
 from lab_utils.plots.why_peft import feedback_html, question_html, score_html
 from lab_utils.quiz import Question, feedback, score
+from lab_utils.widgets import Demo
 
 
-class Quiz(widgets.VBox):
+class Quiz(Demo):
     """Questions one under the other; `choices`, `replies` and `total` are there for those who want to drive it."""
 
     def __init__(self, questions: tuple[Question, ...]):
@@ -18,7 +19,7 @@ class Quiz(widgets.VBox):
         for i, (question, choice, reply) in enumerate(zip(questions, self.choices, self.replies, strict=True)):
             choice.observe(lambda _, i=i: self.answer(i), names="value")
             rows += [widgets.HTML(question_html(i + 1, question)), choice, reply]
-        super().__init__([*rows, self.total])
+        super().__init__([*rows, self.total], f"A quiz of {len(questions)} questions that answers each choice")
         self.show_score()
 
     def answer(self, i: int) -> None:

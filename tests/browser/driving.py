@@ -1,4 +1,4 @@
-"""What the tests of the demos do in a page: wait for a picture by what it says, and press keys on a slider."""
+"""What the tests of the demos do in a page: wait for a picture by what it says, press keys and drag the mouse on a slider."""
 
 
 def picture_saying(page, description: str):
@@ -9,9 +9,18 @@ def picture_saying(page, description: str):
 
 
 def press(page, control: str, *keys: str) -> None:
-    """Focus the handle of the slider with this label, as Tab does, and press keys."""
-    slider = page.locator(".widget-slider").filter(has=page.get_by_text(control, exact=True))
-    handle = slider.get_by_role("slider")
+    """Focus the handle of the slider whose accessible name is or begins with `control`, as Tab does, and press keys."""
+    handle = page.get_by_role("slider", name=control)
     handle.focus()
     for key in keys:
         handle.press(key)
+
+
+def drag(page, control: str, share: float) -> None:
+    """Drag the slider's handle with the mouse to a share (0 to 1) of its track."""
+    handle = page.get_by_role("slider", name=control)
+    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-base')]").bounding_box()
+    handle.hover()
+    page.mouse.down()
+    page.mouse.move(track["x"] + share * track["width"], track["y"] + track["height"] / 2, steps=4)
+    page.mouse.up()

@@ -1,7 +1,7 @@
 """The demos of lab 02 in a real browser: the keyboard moves a control, and the picture says the new numbers."""
 
 import pytest
-from driving import picture_saying, press
+from driving import drag, picture_saying, press
 
 from lab_utils.widgets import double_quantization as dq_widgets
 
@@ -21,6 +21,14 @@ def test_the_outlier_is_dragged_by_keyboard(open_demo):
     smaller = dq_widgets.draw_outlier(300.0, 8).description
     assert "in blocks of 8" in smaller
     picture_saying(page, smaller)
+
+
+def test_the_outlier_is_dragged_by_mouse(open_demo):
+    page = open_demo("from lab_utils.widgets.double_quantization import outlier_demo\noutlier_demo()")
+    drag(page, "outlier", 1.0)
+    picture_saying(page, dq_widgets.draw_outlier(300.0, 32).description)
+    drag(page, "outlier", 0.0)
+    picture_saying(page, dq_widgets.draw_outlier(3.0, 32).description)
 
 
 def test_the_block_size_goes_to_both_ends_by_keyboard(open_demo):

@@ -1,7 +1,7 @@
 """The calculator and the quiz of lab 00 in a real browser: controls are set as a person sets them, and the page follows."""
 
 import pytest
-from driving import picture_saying
+from driving import picture_saying, press
 
 from lab_utils.quiz import BEFORE
 from lab_utils.widgets import memory as widgets
@@ -22,10 +22,7 @@ def test_the_calculator_goes_from_120_gigabytes_to_a_card(open_demo):
     picture_saying(page, described(method="qlora"))
     page.get_by_label("gradient checkpointing").check()
     picture_saying(page, described(method="qlora", checkpointing=True))
-    handle = page.locator(".widget-slider").filter(has=page.get_by_text("sequence", exact=True)).get_by_role("slider")
-    handle.focus()
-    handle.press("ArrowRight")
-    handle.press("ArrowRight")
+    press(page, "sequence (tokens)", "ArrowRight", "ArrowRight")
     last = described(method="qlora", checkpointing=True, sequence=2048)
     assert "Fits on" in last and "RTX 4090 24 GB" in last
     picture_saying(page, last)

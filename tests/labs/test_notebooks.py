@@ -56,6 +56,14 @@ def test_widgets_are_stored_with_their_state_or_not_at_all(lab):
     assert all("state" in entry for entry in stored.values())
 
 
+def test_a_demo_is_words_where_no_kernel_runs(lab):
+    """GitHub and nbviewer show a widget's text: a sentence, not the inside of a box."""
+    _, notebook = lab
+    view = "application/vnd.jupyter.widget-view+json"
+    outputs = [output.data for cell in code_cells(notebook) for output in cell.outputs if view in output.get("data", {})]
+    assert not [data["text/plain"][:60] for data in outputs if "(children=" in data["text/plain"]]
+
+
 def test_every_picture_has_alt_text(lab):
     _, notebook = lab
     for output in (output for cell in code_cells(notebook) for output in cell.outputs if "data" in output):

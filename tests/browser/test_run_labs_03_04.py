@@ -1,0 +1,11 @@
+"""Labs 03 to 04 whole in a browser. The labs lie in several files, which a test run hands to several processes."""
+
+import pytest
+from whole_labs import run_whole_lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("name", ["03_gradient_checkpointing", "04_lora_rank_sweeps"])
+def test_runs_in_jupyterlab_from_top_to_bottom(name, jupyterlab, browser, tmp_path):
+    run_whole_lab(name, jupyterlab, browser, tmp_path)
