@@ -117,17 +117,25 @@ def unmet(lines: Iterable[str], installed: Callable[[str], str | None] = install
 
 
 def missing_requirements() -> list[str]:
-    """What a notebook has to give to `pip install` here, or []: judged by pyproject's loose bounds, so Colab's packages stay.
+    """What a notebook has to `pip install` here: judged by pyproject's loose bounds, so Colab's own packages stay."""
+    return unmet(loose_requirements())
+
+
+def install_missing() -> None:
+    """Installs with pip what a notebook's interpreter lacks. LabKitError says what to do where that fails.
 
     Where packages are absent, what is installed is pinned: a new package must not replace the numpy that a kernel has
     loaded. Where one is too old, nothing is pinned, since what it needs may be too old as well.
     """
-    missing = unmet(loose_requirements())
-    if not missing or any(installed_version(parse_requirement(line)[0]) for line in missing):
-        return missing
-    with tempfile.NamedTemporaryFile("w", prefix="installed-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.write("\n".join(pins()))
-    return [*missing, "--constraint", file.name]
+    missing = missing_requirements()
+    if not missing:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lab-kit-"))  # it stays: a failure's message names the log in it
+    too_old = any(installed_version(parse_requirement(line)[0]) for line in missing)
+    (folder / "installed.txt").write_text("" if too_old else "\n".join(pins()), encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off",
+               "--constraint", str(folder / "installed.txt"), *missing]
+    run_logged(command, folder / "install.log", progress(sys.stdout))
 
 
 def pins() -> list[str]:

@@ -7,10 +7,9 @@
         subprocess.run(["git", "clone", "--depth=1", "https://github.com/OWNER/REPO", "peft-lab-kit"], check=True)
     sys.path[:0] = ["peft-lab-kit", ".."]  # Colab's copy, or the folder above labs/
 
-    from lab_utils.environment import missing_requirements
+    from lab_utils.environment import install_missing
 
-    if missing := missing_requirements():
-        subprocess.run([sys.executable, "-m", "pip", "install", *missing], check=True)
+    install_missing()
 
     from lab_utils.lab import start_lab
 

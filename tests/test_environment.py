@@ -74,14 +74,24 @@ def bound_of(name: str) -> str:
     return next(line for line in environment.loose_requirements() if line.startswith(name + ">="))
 
 
+def command_for_pip(monkeypatch) -> list[str]:
+    """The command with which install_missing would install."""
+    commands = []
+    monkeypatch.setattr(environment, "run_logged", lambda command, *_: commands.append(command))
+    environment.install_missing()
+    return commands[0]
+
+
 def test_nothing_is_missing_where_all_is_there(monkeypatch):
     have(monkeypatch)
-    assert environment.missing_requirements() == []
+    monkeypatch.setattr(environment, "run_logged", lambda *_: pytest.fail("called pip"))
+    environment.install_missing()
 
 
 def test_what_is_absent_is_judged_by_the_loose_bounds_and_installed_beside_pins(monkeypatch):
     have(monkeypatch, sacrebleu=None)
-    line, option, file = environment.missing_requirements()
+    assert environment.missing_requirements() == [bound_of("sacrebleu")]
+    option, file, line = command_for_pip(monkeypatch)[-3:]
     assert (line, option) == (bound_of("sacrebleu"), "--constraint")
     pins = Path(file).read_text(encoding="utf-8").splitlines()
     assert f"numpy=={importlib.metadata.version('numpy')}" in pins and pins == environment.pins()
@@ -89,7 +99,8 @@ def test_what_is_absent_is_judged_by_the_loose_bounds_and_installed_beside_pins(
 
 def test_nothing_is_pinned_where_something_is_too_old(monkeypatch):
     have(monkeypatch, sacrebleu=None, torch="1.0")
-    assert environment.missing_requirements() == [bound_of("torch"), bound_of("sacrebleu")]
+    option, file, *lines = command_for_pip(monkeypatch)[-4:]
+    assert lines == [bound_of("torch"), bound_of("sacrebleu")] and Path(file).read_text(encoding="utf-8") == ""
 
 
 def test_pins_leave_out_what_pip_cannot_read_and_take_what_is_imported(monkeypatch):
