@@ -17,8 +17,10 @@ NAME_CONTROLS = """(function start(mark, tries) {
   const text = (where) => where.querySelector('.widget-label')?.textContent;
   const set = (element, name, value) => { if (element.getAttribute(name) !== value) element.setAttribute(name, value); };
   const players = {'fa-play': 'play', 'fa-pause': 'pause', 'fa-stop': 'stop', 'fa-retweet': 'repeat'};
+  const handleOf = (slider) => slider.querySelector('[role=slider], .ui-slider-handle');  // of ipywidgets 8; of 7, as in Colab
   const nameSlider = (slider) => {
-    const readout = slider.querySelector('.widget-readout'), handle = slider.querySelector('[role=slider]');
+    const readout = slider.querySelector('.widget-readout'), handle = handleOf(slider);
+    set(handle, 'role', 'slider');
     set(handle, 'aria-label', text(slider));
     set(handle, 'aria-valuetext', readout.textContent);
     set(handle, 'aria-disabled', String(slider.querySelector('.slider').hasAttribute('disabled')));
@@ -30,7 +32,7 @@ NAME_CONTROLS = """(function start(mark, tries) {
     set(group, 'aria-label', text(group) || group.previousElementSibling?.textContent || '');
   };
   const name = () => {
-    all(box, '.widget-slider').filter(slider => slider.querySelector('[role=slider]')).forEach(nameSlider);
+    all(box, '.widget-slider').filter(handleOf).forEach(nameSlider);
     all(box, '.widget-radio').forEach(group => nameGroup(group, 'radiogroup'));
     all(box, '.widget-toggle-buttons').forEach(group => nameGroup(group, 'group'));
     all(box, '.widget-toggle-button').forEach(b => set(b, 'aria-pressed', String(b.classList.contains('mod-active'))));
@@ -46,7 +48,7 @@ NAME_CONTROLS = """(function start(mark, tries) {
 })(this, 100)"""
 STYLE = """<style>
 .lab-kit-demo { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 32px; }
-.lab-kit-demo .noUi-handle { background: #0072B2; border: 2px solid white; }
+.lab-kit-demo .noUi-handle, .lab-kit-demo .ui-slider-handle { background: #0072B2; border: 2px solid white; }
 .lab-kit-demo .slider[disabled] .noUi-handle { background: #909090; }
 .lab-kit-demo .widget-vbox, .lab-kit-demo .widget-hbox { overflow: visible; }
 .lab-kit-demo .noUi-handle:focus-visible, .lab-kit-demo button:focus-visible, .lab-kit-demo select:focus-visible,

@@ -1,6 +1,7 @@
 """A private JupyterLab and a headless Chromium for tests that use a demo as a person does."""
 
 import pytest
+from watching import Watch
 
 from lab_utils.browsing import (  # noqa: F401  (some are for the test files)
     Server,
@@ -30,19 +31,23 @@ def browser():
 
 @pytest.fixture
 def open_demo(jupyterlab, browser):
-    """`open_demo(code)` runs the code in a notebook's one cell and returns the page; errors on the page fail the test."""
+    """`open_demo(code)` runs the code in a notebook's one cell and returns the page.
+
+    An error on the page or in its console, and one that a callback raises in the kernel, fails the test.
+    """
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
+    watch = Watch(page)
 
     def opened(code: str):
         open_code(page, Server(**jupyterlab), code)
+        watch.listen_to_kernel()
         assert not cell_errors(page), cell_errors(page)
         return page
 
     yield opened
     assert not cell_errors(page), cell_errors(page)
+    troubles = watch.troubles()
     shut_down_kernel(page)
     page.close()
-    assert not problems, problems
+    assert not troubles, troubles

@@ -52,5 +52,6 @@ def test_the_calculator_answers_by_keyboard(open_demo):
     press(page, "bits of a code", "ArrowRight")
     picture_saying(page, dq_widgets.draw_memory(7, 5, 64, 256).description)
     press(page, "block size", "ArrowLeft")
+    picture_saying(page, dq_widgets.draw_memory(7, 5, 32, 256).description)
     press(page, "constants in a block", "ArrowRight")
     picture_saying(page, dq_widgets.draw_memory(7, 5, 32, 512).description)

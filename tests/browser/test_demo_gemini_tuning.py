@@ -27,6 +27,7 @@ def test_a_job_is_stepped_through_by_keyboard_under_its_banner(open_demo):
     assert "CANCELLING" in cancelling
     picture_saying(page, cancelling)
     press(page, "step", "End")
+    picture_saying(page, widgets.draw_job(8, 3, "cancelled at step 3", 100_000, 5.0).description)
     press(page, "epochs", "Home")
     picture_saying(page, widgets.draw_job(8, 1, "cancelled at step 3", 100_000, 5.0).description)
 
