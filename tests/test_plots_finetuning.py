@@ -177,3 +177,8 @@ def test_every_method_and_part_has_its_own_colour_and_hatch():
     from lab_utils.finetuning import METHODS
 
     assert set(plots.METHODS) == {"base", *METHODS}
+
+
+def test_the_picture_of_levers_says_every_speed():
+    drawn = plots.levers_picture({"recipe": 2000.0, "slow": 500.0, "fast": 2400.0})
+    assert drawn.description == "Tokens per second with one thing changed at a time: recipe 2000, slow 500, fast 2400."

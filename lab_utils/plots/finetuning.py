@@ -104,9 +104,10 @@ def levers_picture(speeds: Mapping[str, float]) -> Picture:
     for name, speed in speeds.items():
         colour, hatch = (GREEN, "") if name == first else (ORANGE, "//") if speed < recipe else (SKY, "..")
         ax.barh(name, speed, color=colour, hatch=hatch, edgecolor="white")
-        ax.text(speed, name, f" {speed:.0f} (x {speed / recipe:.2f})", va="center")
+        ax.text(speed, name, f" {speed:,.0f} (× {speed / recipe:.2f})", va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     ax.axvline(recipe, color=GREY, linestyle="--")
-    ax.set(xlim=(0, max(speeds.values()) * 1.25), xlabel="tokens per second, padding not counted")
+    ax.set(xlim=(0, max(speeds.values()) * 1.3), xlabel="tokens per second, padding not counted")
     ax.invert_yaxis()
     told = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
     return style.described(figure, f"Tokens per second with one thing changed at a time: {told}.")
