@@ -15,6 +15,17 @@ from lab_utils.widgets.checkpointing import draw_stepper
 pytestmark = pytest.mark.browser
 
 
+def stop(process: subprocess.Popen) -> None:
+    """Ctrl-C, and the end after half a minute: on a busy machine Voila's kernel may not have heard of it by then."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @pytest.fixture
 def present(browser, tmp_path):
     """`present(name)` starts the command and returns its page; errors and requests to elsewhere fail the test."""
@@ -39,9 +50,7 @@ def present(browser, tmp_path):
     yield opened
     page.close()
     for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        process.wait(30)
+        stop(process)
     assert not problems, problems
     assert requests and all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in requests)
 
