@@ -18,16 +18,20 @@ def lines_needed(cells: list[str], function: str = "f") -> list[str]:
 @pytest.fixture
 def run_cells(monkeypatch):
     """Run what `f` needs here, in this process, and return (names, failures)."""
+    import asyncio
     import sys
 
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    running = asyncio._get_running_loop()  # playwright's, where a test in a browser came before in this process
+    asyncio._set_running_loop(None)  # the worker has none
 
     def run_them(*cells, whole=False, seconds=3):
         statements, failures = read_cells(list(cells))
         names, more = run(statements if whole else needed(statements, "f"), seconds)
         return names, failures + more
 
-    return run_them
+    yield run_them
+    asyncio._set_running_loop(running)
 
 
 NEEDS = {
