@@ -8,7 +8,7 @@ import pytest
 from lab_utils import bench, quantization
 from lab_utils.bench import Measure, Outcome
 from lab_utils.bench import finetune as bench_finetune
-from lab_utils.environment import LabKitError
+from lab_utils.environment import ROOT, LabKitError
 
 
 def run(*words):
@@ -121,3 +121,11 @@ def test_a_recipe_that_cannot_run_is_told(monkeypatch):
         run("finetune", "--recipes", "nothing")
     monkeypatch.setattr(bench_finetune.importlib.util, "find_spec", lambda name: None)
     assert list(bench_finetune.available_recipes()) == [name for name in bench_finetune.RECIPES if "TRL" not in name]
+
+
+def test_the_numbers_in_the_readme_are_the_records():
+    record = bench.read_record(ROOT / "data" / "reference" / "bench_finetune.json")
+    ratio = {name: record["measures"][f"ours / {name}"].value for name in ("TRL SFTTrainer", "LoRA in float32")}
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (f"our QLoRA was {ratio['TRL SFTTrainer']:.1f} times as fast as TRL's defaults and "
+            f"{ratio['LoRA in float32']:.2f} times as fast as LoRA in float32") in readme
