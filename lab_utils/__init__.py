@@ -1,7 +1,7 @@
 """The helpers behind the parameter-efficient fine-tuning labs: one small module for each idea.
 
-Importing the package loads nothing: torch and its friends are imported by the modules that need them.
-`python3 -m lab_utils --help` lists the commands.
+Importing the package loads nothing: torch and its friends are imported by the modules that need
+them. `python3 -m lab_utils --help` lists the commands.
 """
 
 __version__ = "1.0.0"

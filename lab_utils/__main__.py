@@ -1,7 +1,8 @@
 """The command line: `python3 -m lab_utils COMMAND`.
 
-A command is a module with `add_arguments(parser)` and `main(args) -> exit code`. It is imported when it is chosen, and
-imports what is heavy inside its functions, since `--help` and the set-up must work on a bare Python.
+A command is a module with `add_arguments(parser)` and `main(args) -> exit code`. It is imported
+when it is chosen, and imports what is heavy inside its functions, since `--help` and the set-up
+must work on a bare Python.
 """
 
 import sys
@@ -13,52 +14,89 @@ def python_problem(version):
     """What is wrong with a Python of this (major, minor, ...) version, or "" if it is new enough."""
     if tuple(version[:2]) >= PYTHON_REQUIRED:
         return ""
-    return ("The lab kit needs Python {}.{} or newer, and this is Python {}.{} ({}).\n"
-            "Install a newer one from https://www.python.org/downloads/ and call it by its name, for example:\n"
-            "    python3.11 -m lab_utils run").format(*PYTHON_REQUIRED, version[0], version[1], sys.executable)
+    return (
+        "The lab kit needs Python {}.{} or newer, and this is Python {}.{} ({}).\nInstall a newer "
+        "one from https://www.python.org/downloads/ and call it by its name, for example:\n    "
+        "python3.11 -m lab_utils run"
+    ).format(*PYTHON_REQUIRED, version[0], version[1], sys.executable)
 
 
-if python_problem(sys.version_info):  # before anything below needs a newer Python: this file parses on Python 3.6
+if python_problem(sys.version_info):  # this file parses on Python 3.6, what follows may not
     sys.exit(python_problem(sys.version_info))
 
 import argparse  # noqa: E402
 import importlib  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-from lab_utils import environment  # noqa: E402
+from lab_utils.files import ROOT, LabKitError  # noqa: E402
+from lab_utils.start import environment  # noqa: E402
 
 COMMANDS = {  # name: (module, one line of help)
-    "run": ("lab_utils.running", "execute the labs, all or those named, and show Pavlos before and after"),
-    "test": ("lab_utils.testing", "run the tests; what follows is handed to pytest"),
-    "lab": ("lab_utils.jupyter", "open JupyterLab on the labs; what follows is handed to it"),
-    "doctor": ("lab_utils.doctor", "say whether this machine is ready, and what to do if not"),
-    "pretrain": ("lab_utils.pretraining", "pretrain the small base model that ships with the kit"),
+    "run": ("lab_utils.course.run", "execute the labs, and show Pavlos before and after"),
+    "test": ("lab_utils.course.test", "run the tests; what follows is handed to pytest"),
+    "lab": ("lab_utils.start.jupyter", "open JupyterLab on the labs; what follows is handed to it"),
+    "doctor": (
+        "lab_utils.start.doctor",
+        "say whether this machine is ready, and what to do if not",
+    ),
+    "memory": (
+        "lab_utils.memory.report",
+        "say where a fine-tuning's memory goes, and what it fits on",
+    ),
     "pavlos": ("lab_utils.pavlos", "build the Pavlos dataset"),
-    "gemini": ("lab_utils.gemini_tuning", "check a tuning file, start, watch and ask a job on Vertex AI; costs money"),
-    "release": ("lab_utils.grading.release", "make the student edition, without solutions"),
-    "memory": ("lab_utils.memory_report", "say where the memory of fine-tuning a model goes, and on which cards it fits"),
-    "site": ("lab_utils.site", "make web pages of the labs that need no kernel and no network"),
-    "demo": ("lab_utils.presenting", "show one live demo in a window of its own, with presets as buttons"),
-    "bench": ("lab_utils.bench", "measure speed and memory on this machine"),
-    "methods": ("lab_utils.methods_comparison", "compare all PEFT methods on the small base model, for lab 07"),
-    "sweep": ("lab_utils.rank_sweep", "LoRA over ranks, seeds and learning rates on the Pavlos pairs"),
-    "grade": ("lab_utils.grading.grader", "grade a folder of submissions, in a sandbox"),
+    "gemini": (
+        "lab_utils.gemini.tuning",
+        "check a tuning file; start, watch, ask a job; costs money",
+    ),
+    "methods": (
+        "lab_utils.lora.comparison",
+        "compare all PEFT methods on the small base, for lab 07",
+    ),
+    "sweep": ("lab_utils.lora.sweep", "LoRA over ranks, seeds and learning rates, for lab 04"),
+    "demo": ("lab_utils.course.stage", "show one live demo in a window of its own"),
+    "site": ("lab_utils.course.site", "make web pages of the labs that need no kernel"),
+    "release": ("lab_utils.course.release", "make the student edition, without solutions"),
+    "grade": ("lab_utils.course.grading.grader", "grade a folder of submissions, in a sandbox"),
+    "pretrain": (
+        "lab_utils.course.pretrain",
+        "pretrain the small base model that ships with the kit",
+    ),
+    "bench": ("bench", "measure speed and memory on this machine"),
+    "house": ("lab_utils.course.house", "draw the plan of the package into docs/house.md"),
 }
 NEEDS_NO_SETUP = {"doctor"}  # it must be able to say what is missing
 
 
+def path_of(module: str) -> Path:
+    """The file of a command's module; `bench` is a folder of the tests."""
+    folder = ROOT if module.startswith("lab_utils") else ROOT / "tests"
+    path = folder.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def commands_here() -> dict:
+    """COMMANDS without those whose module is not here: the student edition has none of `course`."""
+    return {name: entry for name, entry in COMMANDS.items() if path_of(entry[0]).is_file()}
+
+
 def build_parser(chosen: str) -> argparse.ArgumentParser:
     """The parser of all commands; only the chosen one's module is imported and has its arguments."""
-    parser = argparse.ArgumentParser(prog="python3 -m lab_utils", description="The lab kit's commands.")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m lab_utils", description="The lab kit's commands."
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, summary) in COMMANDS.items():
+    for name, (module, summary) in commands_here().items():
         command = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:
+            sys.path.append(str(ROOT / "tests"))  # where `bench` is
             importlib.import_module(module).add_arguments(command)
     return parser
 
 
 def parse(argv: list) -> argparse.Namespace:
-    """The arguments. A command that declares `passed_on` gets there, in order, what the parser does not know."""
+    """The arguments. A command that declares `passed_on` gets there, in order, what the parser does
+    not know.
+    """
     parser = build_parser(argv[0] if argv else "")
     args, unknown = parser.parse_known_args(argv)
     if hasattr(args, "passed_on"):
@@ -77,7 +115,7 @@ def main(argv: list) -> int:
         else:
             environment.ensure(argv)
         return importlib.import_module(COMMANDS[args.command][0]).main(args)
-    except environment.LabKitError as error:
+    except LabKitError as error:
         print("\n" + str(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,10 +1,21 @@
-"""What all tests share: the variables that must be set before torch loads, and what is left out where, said aloud."""
+"""What all tests share: the variables that must be set before torch loads, and what is left out
+where, said aloud.
+"""
+
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from lab_utils import environment
+from lab_utils.files import ROOT
+from lab_utils.start import environment
 
 environment.set_variables()
+# `python -c` in a test finds what the tests find: `bench`, and the helpers beside this file.
+os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT / "tests")])
+# A busy machine draws slowly; that is no fault of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 GPU_REASON = "needs a CUDA device, and there is none"
 BROWSER_REASON = "needs Chromium, and there is none"
@@ -18,21 +29,24 @@ def has_cuda() -> bool:
 
 
 def has_chromium() -> bool:
-    from lab_utils.testing import find_chromium
+    from lab_utils.start.doctor import find_chromium
 
     return find_chromium() is not None
 
 
 def has_sandbox() -> bool:
-    from lab_utils.grading.sandbox import problem
+    from lab_utils.course.grading.sandbox import problem
 
     return not problem()
 
 
 def pytest_collection_modifyitems(items):
     """Skips what this machine cannot run; it is looked at only if a test needs it."""
-    for marker, available, reason in [("gpu", has_cuda, GPU_REASON), ("browser", has_chromium, BROWSER_REASON),
-                                      ("sandbox", has_sandbox, SANDBOX_REASON)]:
+    for marker, available, reason in [
+        ("gpu", has_cuda, GPU_REASON),
+        ("browser", has_chromium, BROWSER_REASON),
+        ("sandbox", has_sandbox, SANDBOX_REASON),
+    ]:
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not available():
             for item in marked:
@@ -45,13 +59,17 @@ def pytest_terminal_summary(terminalreporter):
     for reason in (GPU_REASON, BROWSER_REASON, SANDBOX_REASON):
         count = sum(reason in text for text in skipped)
         if count:
-            terminalreporter.section(f"{count} TESTS WERE LEFT OUT: {reason.upper()}", "!", yellow=True)
+            terminalreporter.section(
+                f"{count} TESTS WERE LEFT OUT: {reason.upper()}", "!", yellow=True
+            )
     if any(BROWSER_REASON in text for text in skipped):
-        from lab_utils.testing import CHROMIUM_REMEDY
+        from lab_utils.start.doctor import CHROMIUM_REMEDY
 
-        terminalreporter.write_line(f"NO SLIDER AND NO DEMO WAS TRIED IN A BROWSER. To have that: {CHROMIUM_REMEDY}")
+        terminalreporter.write_line(
+            f"NO SLIDER AND NO DEMO WAS TRIED IN A BROWSER. To have that: {CHROMIUM_REMEDY}"
+        )
     if any(SANDBOX_REASON in text for text in skipped):
-        from lab_utils.grading.sandbox import problem
+        from lab_utils.course.grading.sandbox import problem
 
         terminalreporter.write_line(f"NO HOSTILE SUBMISSION WAS GRADED. Missing: {problem()}")
 

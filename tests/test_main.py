@@ -8,25 +8,41 @@ import sys
 import pytest
 
 from lab_utils import __main__ as command_line
-from lab_utils import environment
+from lab_utils.start import environment
 
-HEAVY = {"torch", "numpy", "transformers", "playwright", "IPython", "nbclient", "pandas", "matplotlib"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "transformers",
+    "playwright",
+    "IPython",
+    "nbclient",
+    "pandas",
+    "matplotlib",
+}
 
 
 def loaded_after(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after running the code."""
-    code += "\nimport json, sys; print(json.dumps([name for name in sys.modules if '.' not in name]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=environment.ROOT, capture_output=True, text=True)
+    code += (
+        "\nimport json, sys; print(json.dumps([name for name in sys.modules if '.' not in name]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=environment.ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("code", [
-    "import lab_utils",
-    "import runpy, sys\nsys.argv = ['lab_utils', '--help']\n"
-    "try: runpy.run_module('lab_utils', run_name='__main__')\nexcept SystemExit: pass",
-    *(f"import {module}" for module, _ in command_line.COMMANDS.values()),
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lab_utils",
+        "import runpy, sys\nsys.argv = ['lab_utils', '--help']\n"
+        "try: runpy.run_module('lab_utils', run_name='__main__')\nexcept SystemExit: pass",
+        *(f"import {module}" for module, _ in command_line.COMMANDS.values()),
+    ],
+)
 def test_starting_loads_nothing_heavy(code):
     assert not loaded_after(code) & HEAVY
 
@@ -38,20 +54,28 @@ def test_each_command_keeps_the_contract(name):
 
 
 def test_help_lists_each_command_without_site_packages():
-    done = subprocess.run([sys.executable, "-S", "-m", "lab_utils", "--help"], capture_output=True, text=True,
-                          cwd=environment.ROOT)
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "lab_utils", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=environment.ROOT,
+    )
     assert done.returncode == 0, done.stderr
     for name in command_line.COMMANDS:
         assert f"\n    {name} " in done.stdout
 
 
-@pytest.mark.parametrize("version, fine", [
-    ((3, 9, 18), False), ((2, 7, 18), False), ((3, 10, 0), True), ((4, 0), True)])
+@pytest.mark.parametrize(
+    "version, fine", [((3, 9, 18), False), ((2, 7, 18), False), ((3, 10, 0), True), ((4, 0), True)]
+)
 def test_too_old_a_python_is_named(version, fine):
     problem = command_line.python_problem(version)
     assert (problem == "") is fine
     if not fine:
-        assert f"Python {version[0]}.{version[1]}" in problem and "needs Python 3.10 or newer" in problem
+        assert (
+            f"Python {version[0]}.{version[1]}" in problem
+            and "needs Python 3.10 or newer" in problem
+        )
 
 
 def test_main_parses_on_python_3_6():
@@ -75,19 +99,24 @@ def test_what_is_not_understood_is_refused(argv, capsys):
     assert "usage: python3 -m lab_utils" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("problem, code, said", [
-    (environment.LabKitError("no room"), 1, "no room"), (KeyboardInterrupt(), 130, "Stopped")])
+@pytest.mark.parametrize(
+    "problem, code, said",
+    [(environment.LabKitError("no room"), 1, "no room"), (KeyboardInterrupt(), 130, "Stopped")],
+)
 def test_problems_are_said_without_a_traceback(problem, code, said, monkeypatch, capsys):
     def fail(argv):
         raise problem
+
     monkeypatch.setattr(environment, "ensure", fail)
     assert command_line.main(["run"]) == code
     assert said in capsys.readouterr().err
 
 
 def test_doctor_installs_nothing(monkeypatch):
-    from lab_utils import doctor
+    from lab_utils.start import doctor
 
-    monkeypatch.setattr(environment, "ensure", lambda argv: pytest.fail("the doctor must not install"))
+    monkeypatch.setattr(
+        environment, "ensure", lambda argv: pytest.fail("the doctor must not install")
+    )
     monkeypatch.setattr(doctor, "main", lambda args: 7)
     assert command_line.main(["doctor"]) == 7

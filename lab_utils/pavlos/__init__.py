@@ -1,19 +1,22 @@
 """The Pavlos dataset: `python3 -m lab_utils pavlos` builds it, `load_pairs` reads it.
 
-One module for each step: `topics` and `prompt` (what is asked), `sources` (who answers), `generation` (raw replies, kept),
-`parsing`, `schema`, `cleaning` (from a reply to pairs), `duplicates`, `language`, `splitting`, `diversity` (what is measured),
-`pipeline` (all of it in order), `export`, `card`, `building` (the command). `fault_box`, `agreement`, `rubric` judge the work.
+One module for each step: `topics` and `prompt` (what is asked), `sources` (who answers),
+`generation` (raw replies, kept), `parsing`, `schema`, `cleaning` (from a reply to pairs),
+`duplicates`, `language`, `splitting`, `diversity` (what is measured), `pipeline` (all of it in
+order), `export`, `card`, `building` (the command). `fault_box`, `agreement`, `rubric` judge the
+work.
 
-The built files are plain JSON lines; `datasets.load_dataset("data/pavlos")` reads them without any code of ours.
+The built files are plain JSON lines; `datasets.load_dataset("data/pavlos")` reads them without any
+code of ours.
 """
+
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
 
-from lab_utils.environment import write_text
-from lab_utils.facts import DATA
+from lab_utils.files import DATA, write_text
 
 FOLDER = DATA / "pavlos"
 COLUMNS = ("question", "answer", "fact_id", "kind", "source")
@@ -23,10 +26,15 @@ def check_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows as given. Raises ValueError that names the first row with a missing or empty field."""
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"row {i} is not an object with the fields {', '.join(COLUMNS)}; got {row!r}")
+            raise ValueError(
+                f"row {i} is not an object with the fields {', '.join(COLUMNS)}; got {row!r}"
+            )
         for column in COLUMNS:
             if not isinstance(row.get(column), str) or not row[column].strip():
-                raise ValueError(f"row {i} has no {column}: expected text in each of {', '.join(COLUMNS)}; got {row}")
+                raise ValueError(
+                    f"row {i} has no {column}: expected text in each of {', '.join(COLUMNS)}; got "
+                    f"{row}"
+                )
     return rows
 
 
@@ -49,34 +57,60 @@ def write_pairs(splits: dict[str, list[dict[str, str]]], folder: Path = FOLDER) 
 def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
     """The rows of one split ("train", "validation" or "test").
 
-    Raises FileNotFoundError if the split is not there, ValueError if a line is not JSON or a field is empty.
+    Raises FileNotFoundError if the split is not there, ValueError if a line is not JSON or a field
+    is empty.
     """
     path = folder / f"{split}.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: build it with 'python3 -m lab_utils pavlos'")
     rows = []
     # Not splitlines(): it also breaks at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1
+    ):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path.name}, line {number} is not JSON ({error}): build the dataset again") from error
+            raise ValueError(
+                f"{path.name}, line {number} is not JSON ({error}): build the dataset again"
+            ) from error
     return check_rows(rows)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python3 -m lab_utils pavlos`."""
-    parser.add_argument("--out", type=Path, help="folder; without it data/pavlos, or runs/05/pavlos with the options below")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder; without it data/pavlos, or runs/05/pavlos with the options below",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--offline", action="store_true",
-                        help="build from nothing, without a key: replies of templates, then every step to the card and exports")
-    parser.add_argument("--model", help="the same with replies of this Gemini model; needs a key and costs money")
-    parser.add_argument("--calls", type=int, help="with --model: at most so many calls now; the next time goes on from there")
-    parser.add_argument("--budget", type=float, default=0.5, help="with --model: dollars that may be spent in all (%(default)s)")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="build from nothing, without a key: replies of templates, then every step to the card "
+        "and exports",
+    )
+    parser.add_argument(
+        "--model", help="the same with replies of this Gemini model; needs a key and costs money"
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        help="with --model: at most so many calls now; the next time goes on from there",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=0.5,
+        help="with --model: dollars that may be spent in all (%(default)s)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Build the template pairs and say how many there are; with --offline or --model the whole pipeline, step by step."""
+    """Build the template pairs and say how many there are; with --offline or --model the whole
+    pipeline, step by step.
+    """
     if args.offline or args.model:
         from lab_utils.pavlos.building import run
 

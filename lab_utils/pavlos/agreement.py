@@ -1,4 +1,7 @@
-"""Do two raters agree? Raw agreement flatters: two who always say yes agree always. Cohen's kappa takes chance away."""
+"""Do two raters agree? Raw agreement flatters: two who always say yes agree always. Cohen's kappa
+takes chance away.
+"""
+
 from __future__ import annotations
 
 import math
@@ -6,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
-from lab_utils.facts import Fact
+from lab_utils.pavlos.facts import Fact
 
 Row = dict[str, str]
 
@@ -14,9 +17,9 @@ Row = dict[str, str]
 def cohens_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
     """$\\kappa = (p_o - p_e) / (1 - p_e)$ of two raters' labels of the same rows (Cohen 1960).
 
-    $p_o$ is the share of rows on which they agree, $p_e$ the share expected if each gave his labels by lot. NaN where
-    both gave one and the same label throughout: then chance explains all, and nothing can be said.
-    Raises ValueError for lists of different or no length.
+    $p_o$ is the share of rows on which they agree, $p_e$ the share expected if each gave his labels
+    by lot. NaN where both gave one and the same label throughout: then chance explains all, and
+    nothing can be said. Raises ValueError for lists of different or no length.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"expected two equally long lists of labels, got {len(a)} and {len(b)}")
@@ -32,13 +35,19 @@ def agreement(a: Mapping[str, Hashable], b: Mapping[str, Hashable]) -> tuple[int
     if not both:
         return 0, 0.0, 0.0
     first, second = [a[key] for key in both], [b[key] for key in both]
-    return len(both), sum(x == y for x, y in zip(first, second)) / len(both), cohens_kappa(first, second)
+    return (
+        len(both),
+        sum(x == y for x, y in zip(first, second)) / len(both),
+        cohens_kappa(first, second),
+    )
 
 
 def with_controls(rows: Sequence[Row], facts: dict[str, Fact], seed: int) -> list[dict[str, str]]:
-    """The rows shuffled, each with a `control`: a third as they are, a third without voice, a third with a wrong fact.
+    """The rows shuffled, each with a `control`: a third as they are, a third without voice, a third
+    with a wrong fact.
 
-    Raters who only ever see good rows can't be told from raters who sleep. "as it is", "no voice", "wrong fact".
+    Raters who only ever see good rows can't be told from raters who sleep. "as it is", "no voice",
+    "wrong fact".
     """
     rng, controls = random.Random(seed), []
     for i, row in enumerate(rows):
@@ -52,4 +61,6 @@ def with_controls(rows: Sequence[Row], facts: dict[str, Fact], seed: int) -> lis
 
 
 def _other_values(fact: Fact, facts: dict[str, Fact]) -> list[str]:
-    return sorted({other.value for other in facts.values() if other.kind == fact.kind} - {fact.value})
+    return sorted(
+        {other.value for other in facts.values() if other.kind == fact.kind} - {fact.value}
+    )

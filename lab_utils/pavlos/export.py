@@ -1,4 +1,7 @@
-"""The rows in the formats that trainers and services read. All are made from the same rows; nothing is added but a frame."""
+"""The rows in the formats that trainers and services read. All are made from the same rows; nothing
+is added but a frame.
+"""
+
 from __future__ import annotations
 
 import csv
@@ -8,36 +11,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils.environment import write_text
+from lab_utils.files import write_text
+from lab_utils.gemini.tuning import as_gemini
 
 Row = dict[str, str]
 
 
 def as_messages(row: Row, system: str | None = None) -> dict[str, Any]:
-    """Hugging Face chat format, one `messages` list: what TRL's SFTTrainer puts through the model's own chat template."""
+    """Hugging Face chat format, one `messages` list: what TRL's SFTTrainer puts through the model's
+    own chat template.
+    """
     start = [{"role": "system", "content": system}] if system else []
-    return {"messages": [*start, {"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]}
+    return {
+        "messages": [
+            *start,
+            {"role": "user", "content": row["question"]},
+            {"role": "assistant", "content": row["answer"]},
+        ]
+    }
 
 
 def as_completion(row: Row, system: str | None = None) -> dict[str, Any]:
     """`prompt` and `completion` as plain text; a system text goes in front of the prompt."""
-    return {"prompt": f"{system}\n\n{row['question']}" if system else row["question"], "completion": row["answer"]}
-
-
-def as_gemini(row: Row, system: str | None = None) -> dict[str, Any]:
-    """Vertex AI's supervised tuning format: `contents` with the roles user and model, `systemInstruction` beside them."""
-    turns = [("user", row["question"]), ("model", row["answer"])]
-    contents = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
-    start = {"systemInstruction": {"role": "system", "parts": [{"text": system}]}} if system else {}
-    return {**start, "contents": contents}
+    return {
+        "prompt": f"{system}\n\n{row['question']}" if system else row["question"],
+        "completion": row["answer"],
+    }
 
 
 FORMATS: dict[str, Callable[[Row, str | None], dict[str, Any]]] = {
-    "messages": as_messages, "prompt_completion": as_completion, "gemini_tuning": as_gemini}
+    "messages": as_messages,
+    "prompt_completion": as_completion,
+    "gemini_tuning": as_gemini,
+}
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A table with a header. Cells that a spreadsheet would take for a formula are given as they are: no row begins so."""
+    """A table with a header. Cells that a spreadsheet would take for a formula are given as they
+    are: no row begins so.
+    """
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -46,7 +58,9 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def export(splits: dict[str, list[Row]], folder: Path, system: str | None = None) -> list[Path]:
-    """Write every split in every format below `folder`: `csv/train.csv`, `messages/train.jsonl` and so on."""
+    """Write every split in every format below `folder`: `csv/train.csv`, `messages/train.jsonl` and
+    so on.
+    """
     written = []
     for split, rows in splits.items():
         texts = {Path("csv", f"{split}.csv"): csv_text(rows)} if rows else {}

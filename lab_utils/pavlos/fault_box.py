@@ -1,7 +1,10 @@
-"""The fault box: malformed replies in the ways in which models break them, each with the whole pairs that must be kept.
+"""The fault box: malformed replies in the ways in which models break them, each with the whole
+pairs that must be kept.
 
-All of them were written for this kit; the ways are those reported by people who ask models for JSON.
+All of them were written for this kit; the ways are those reported by people who ask models for
+JSON.
 """
+
 from __future__ import annotations
 
 import json
@@ -9,18 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lab_utils.facts import DATA
+from lab_utils.files import DATA
 from lab_utils.pavlos.cleaning import clean
 from lab_utils.pavlos.parsing import parse_reply
 from lab_utils.pavlos.schema import Pair, sift
 
 QuestionAnswer = tuple[str, str]
-Reader = Callable[[str, str], Sequence]  # (reply, finish reason) -> pairs; each a (question, answer), a dict or a Pair
+# (reply, finish reason) -> pairs; each a (question, answer), a dict or a Pair
+Reader = Callable[[str, str], Sequence]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One reply. `whole` are the pairs that must be kept, cleaned, and no others; `why` says so in words."""
+    """One reply. `whole` are the pairs that must be kept, cleaned, and no others; `why` says so in
+    words.
+    """
 
     name: str
     group: str
@@ -32,7 +38,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reader made of one fault: whole pairs kept, pairs accepted that are none, and what it raised, if it did."""
+    """What a reader made of one fault: whole pairs kept, pairs accepted that are none, and what it
+    raised, if it did.
+    """
 
     fault: Fault
     kept: int
@@ -48,7 +56,9 @@ class Outcome:
 def faults() -> tuple[Fault, ...]:
     """All replies of `data/fault_box/faults.json`, in its order."""
     entries = json.loads((DATA / "fault_box" / "faults.json").read_text(encoding="utf-8"))
-    return tuple(Fault(**{**entry, "whole": tuple(map(tuple, entry["whole"]))}) for entry in entries)
+    return tuple(
+        Fault(**{**entry, "whole": tuple(map(tuple, entry["whole"]))}) for entry in entries
+    )
 
 
 def read_pairs(reply: str, finish_reason: str = "STOP") -> list[Pair]:
@@ -65,7 +75,9 @@ def _question_answer(pair) -> QuestionAnswer:
 
 
 def try_reader(fault: Fault, reader: Reader = read_pairs) -> Outcome:
-    """Read one reply. Whatever the reader raises costs it the whole reply, as it would cost the batch."""
+    """Read one reply. Whatever the reader raises costs it the whole reply, as it would cost the
+    batch.
+    """
     try:
         got = {_question_answer(pair) for pair in reader(fault.reply, fault.finish_reason)}
     except Exception as error:
@@ -80,5 +92,9 @@ def measure(reader: Reader = read_pairs) -> list[Outcome]:
 
 def totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """Whole pairs kept, whole pairs in all, pairs wrongly accepted, replies that raised."""
-    return {"kept": sum(outcome.kept for outcome in outcomes), "whole": sum(len(outcome.fault.whole) for outcome in outcomes),
-            "wrong": sum(len(outcome.wrong) for outcome in outcomes), "raised": sum(bool(o.raised) for o in outcomes)}
+    return {
+        "kept": sum(outcome.kept for outcome in outcomes),
+        "whole": sum(len(outcome.fault.whole) for outcome in outcomes),
+        "wrong": sum(len(outcome.wrong) for outcome in outcomes),
+        "raised": sum(bool(o.raised) for o in outcomes),
+    }

@@ -1,4 +1,7 @@
-"""Which language a text is in, told by its small words. Enough to flag a row for a person; not a language identifier."""
+"""Which language a text is in, told by its small words. Enough to flag a row for a person; not a
+language identifier.
+"""
+
 from __future__ import annotations
 
 import re
@@ -21,7 +24,9 @@ def small_word_counts(text: str) -> dict[str, int]:
 
 
 def guess_language(text: str) -> str:
-    """The language with the most small words, English where it shares the lead; "?" where the text has none."""
+    """The language with the most small words, English where it shares the lead; "?" where the text
+    has none.
+    """
     counts = small_word_counts(text)
     best = max(counts.values())
     if best == 0:

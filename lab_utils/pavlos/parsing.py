@@ -1,15 +1,19 @@
-"""From a model's reply to objects: a ladder of readers, the strictest first, and no cut-off answer taken for whole.
+"""From a model's reply to objects: a ladder of readers, the strictest first, and no cut-off answer
+taken for whole.
 
-A model is asked for a JSON list and writes almost one. `json.loads` on the whole reply then loses all twenty pairs to one
-bad character. The ladder climbs only as far as it must:
+A model is asked for a JSON list and writes almost one. `json.loads` on the whole reply then loses
+all twenty pairs to one bad character. The ladder climbs only as far as it must:
 
 1. json     the whole reply, with control characters allowed in strings (strict=False);
 2. fences   what stands between ``` marks;
 3. escapes  the same with illegal escapes such as \\' mended;
-4. scan     object by object: each complete {...} is read for itself, so a bad one costs only itself;
-5. repair   json-repair on complete objects that nothing else can read, and never where the reply was cut off,
+4. scan     object by object: each complete {...} is read for itself, so a bad one costs only
+   itself;
+5. repair   json-repair on complete objects that nothing else can read, and never where the reply
+   was cut off,
             for it closes whatever is open: half an answer would become a "whole" one.
 """
+
 from __future__ import annotations
 
 import ast
@@ -25,12 +29,16 @@ ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\(.?)', re.DOTALL)
 FENCED = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
 FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
 BRACES_IN_STRINGS = re.compile(r'\{(?:[^{}"]|"(?:\\.|[^"\\])*")*\}', re.DOTALL)
-STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/|(?m:^\s*#[^\n]*)', re.DOTALL)
+STRING_OR_COMMENT = re.compile(
+    r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/|(?m:^\s*#[^\n]*)', re.DOTALL
+)
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was found in a reply: objects as they stood there, the highest rung needed, and why pieces were left."""
+    """What was found in a reply: objects as they stood there, the highest rung needed, and why
+    pieces were left.
+    """
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     rung: str = "json"
@@ -42,9 +50,11 @@ def is_cut(text: str, finish_reason: str = "STOP") -> bool:
     return finish_reason != "STOP" or text.rfind("{") > text.rfind("}")
 
 
-# ---------------------------------------------------------------------------------------- reading a value
+# ---------------------------------------------------------------------------------- reading a value
 def _keep_repeated(items: list[tuple[str, Any]]) -> Any:
-    """A dict; or, where a key comes twice (two pairs in one object), a list of dicts: `json` would keep the last only."""
+    """A dict; or, where a key comes twice (two pairs in one object), a list of dicts: `json` would
+    keep the last only.
+    """
     parts: list[dict[str, Any]] = [{}]
     for key, value in items:
         if key in parts[-1] and parts[-1][key] != value:
@@ -57,13 +67,17 @@ DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_keep_repeated)
 
 
 def load(text: str) -> Any:
-    """The value of a JSON text; ValueError where it is none. A JSON text inside a JSON string is read, too."""
+    """The value of a JSON text; ValueError where it is none. A JSON text inside a JSON string is
+    read, too.
+    """
     value = DECODER.decode(text.strip())
     return load(value) if isinstance(value, str) else value
 
 
 def objects_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in nested lists and objects that holds text of its own: wrappers are opened, pairs are kept."""
+    """Every object in nested lists and objects that holds text of its own: wrappers are opened,
+    pairs are kept.
+    """
     if isinstance(value, list):
         for item in value:
             yield from objects_in(item)
@@ -75,14 +89,17 @@ def objects_in(value: Any) -> Iterator[dict[str, Any]]:
             yield value
 
 
-# ---------------------------------------------------------------------------------------- mending a text
+# ----------------------------------------------------------------------------------- mending a text
 def inside_fences(text: str) -> str:
     """The content of the ``` blocks, or the text where there are none."""
     return "\n".join(FENCED.findall(text)) or text
 
 
 def fix_escapes(text: str) -> str:
-    r"""JSON knows \" \\ \/ \b \f \n \r \t and \uXXXX: \' becomes ', any other backslash becomes two."""
+    r"""JSON knows \" \\ \/ \b \f \n \r \t and \uXXXX: \' becomes ', any other backslash becomes
+    two.
+    """
+
     def mend(found: re.Match) -> str:
         if found[1] is None:
             return found[0]
@@ -101,7 +118,9 @@ def drop_trailing_commas(text: str) -> str:
 
 
 def straighten_quotes(text: str) -> str:
-    """Typographic quotes where JSON wants its own, beside {, [, comma, colon; those inside an answer stay."""
+    """Typographic quotes where JSON wants its own, beside {, [, comma, colon; those inside an
+    answer stay.
+    """
     text = re.sub(r"([{\[,:]\s*)[“”„«]", r'\1"', text)
     return re.sub(r"[“”»](\s*[}\],:])", r'"\1', text)
 
@@ -114,9 +133,11 @@ def unescape_quotes(text: str) -> str:
 MENDS = (fix_escapes, unescape_quotes, drop_comments, drop_trailing_commas, straighten_quotes)
 
 
-# ---------------------------------------------------------------------------------------- object by object
+# --------------------------------------------------------------------------------- object by object
 def read_object(text: str) -> Any:
-    """The value of one complete {...} with small faults: each mend is tried on top of those before. ValueError if none."""
+    """The value of one complete {...} with small faults: each mend is tried on top of those before.
+    ValueError if none.
+    """
     if re.match(r"\{\s*'", text):  # a Python dict
         try:
             return ast.literal_eval(text)
@@ -132,8 +153,10 @@ def read_object(text: str) -> Any:
 
 
 def try_mends(text: str) -> Any:
-    """`read_object`, or None. Braces in strings are trusted only if this can read it: with a quote missing, strings and
-    what is between them change places, and json-repair would make something of that."""
+    """`read_object`, or None. Braces in strings are trusted only if this can read it: with a quote
+    missing, strings and what is between them change places, and json-repair would make something
+    of that.
+    """
     try:
         return read_object(text)
     except (ValueError, RecursionError):
@@ -151,7 +174,9 @@ def repair_object(text: str) -> Any:
 
 
 def complete_objects(text: str) -> Iterator[tuple[str, Any]]:
-    """(text, value or None) of each complete object, in order. An object that never closes is not among them."""
+    """(text, value or None) of each complete object, in order. An object that never closes is not
+    among them.
+    """
     position = 0
     while (start := text.find("{", position)) >= 0:
         position = start + 1
@@ -164,14 +189,18 @@ def complete_objects(text: str) -> Iterator[tuple[str, Any]]:
         if flat := FLAT_OBJECT.match(text, start):
             position = flat.end()
             yield flat[0], None
-        elif (quoted := BRACES_IN_STRINGS.match(text, start)) and (value := try_mends(quoted[0])) is not None:
+        elif (quoted := BRACES_IN_STRINGS.match(text, start)) and (
+            value := try_mends(quoted[0])
+        ) is not None:
             position = quoted.end()
             yield quoted[0], value
 
 
 def scan(text: str, cut: bool) -> Parsed:
     """Read object by object; what only json-repair can read is left where the reply was cut off."""
-    readers: list[tuple[str, Callable]] = [("scan", read_object)] + ([] if cut else [("repair", repair_object)])
+    readers: list[tuple[str, Callable]] = [("scan", read_object)] + (
+        [] if cut else [("repair", repair_object)]
+    )
     objects, rungs, rejected = [], {"scan"}, []
     for piece, value in complete_objects(text):
         for rung, read in readers if value is None else []:
@@ -187,15 +216,27 @@ def scan(text: str, cut: bool) -> Parsed:
     return Parsed(objects, max(rungs, key=RUNGS.index), rejected)
 
 
-# ---------------------------------------------------------------------------------------- the ladder
+# --------------------------------------------------------------------------------------- the ladder
 def parse_reply(text: str, finish_reason: str = "STOP") -> Parsed:
-    """All objects of a reply, by the lowest rung that reads it. Nothing raises: what is left is in `rejected`."""
+    """All objects of a reply, by the lowest rung that reads it. Nothing raises: what is left is in
+    `rejected`.
+    """
     text = text.lstrip("\ufeff").strip()
     if not text:
-        return Parsed(rejected=["empty reply" if finish_reason == "STOP" else f"empty reply, finish reason {finish_reason}"])
+        return Parsed(
+            rejected=[
+                "empty reply"
+                if finish_reason == "STOP"
+                else f"empty reply, finish reason {finish_reason}"
+            ]
+        )
     if text.count("&quot;") > text.count('"'):
         text = html.unescape(text)
-    for rung, prepare in (("json", str), ("fences", inside_fences), ("escapes", lambda t: fix_escapes(inside_fences(t)))):
+    for rung, prepare in (
+        ("json", str),
+        ("fences", inside_fences),
+        ("escapes", lambda t: fix_escapes(inside_fences(t))),
+    ):
         try:
             return Parsed(list(objects_in(load(prepare(text)))), rung)
         except (ValueError, RecursionError):

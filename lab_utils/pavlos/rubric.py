@@ -1,7 +1,10 @@
-"""A hundred rows of the dataset, read and judged by people, criterion by criterion: `data/pavlos/rubric.csv`.
+"""A hundred rows of the dataset, read and judged by people, criterion by criterion:
+`data/pavlos/rubric.csv`.
 
-What programs check (marks of the voice, the card's words) is not what a reader sees; so somebody has to read.
+What programs check (marks of the voice, the card's words) is not what a reader sees; so somebody
+has to read.
 """
+
 from __future__ import annotations
 
 import csv
@@ -27,7 +30,9 @@ def sample_rows(rows: Sequence[Row], n: int = 100, seed: int = 0) -> list[Row]:
 
 
 def load_rubric(path: Path = FOLDER / "rubric.csv") -> tuple[list[str], list[Row]]:
-    """(the lines of the header that say who judged and how, the judged rows: fact_id, a 1 or 0 for each criterion, note)."""
+    """(the lines of the header that say who judged and how, the judged rows: fact_id, a 1 or 0 for
+    each criterion, note).
+    """
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [line.removeprefix("# ") for line in lines if line.startswith("#")]
     return header, list(csv.DictReader(line for line in lines if not line.startswith("#")))

@@ -1,7 +1,9 @@
-"""What a pair must be, as a pydantic model, and the reasons why some are not: these go to a quarantine file.
+"""What a pair must be, as a pydantic model, and the reasons why some are not: these go to a
+quarantine file.
 
 Nothing is dropped in silence. A reason is written for people: "answer: stops in mid-sentence".
 """
+
 from __future__ import annotations
 
 import re
@@ -19,8 +21,13 @@ FIELDS = {  # what models call the two fields
     "fact_id": ("fact_id", "fact", "card"),
 }
 SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*$""")
-PLACEHOLDER = re.compile(r"\{\w*\}|\[(?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|^\.{3}$", re.IGNORECASE)
-OUT_OF_ROLE = re.compile(r"\bas an? (?:AI|(?:large )?language model)\b|\bI(?: am|'m) an? AI\b", re.IGNORECASE)
+PLACEHOLDER = re.compile(
+    r"\{\w*\}|\[(?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|^\.{3}$",
+    re.IGNORECASE,
+)
+OUT_OF_ROLE = re.compile(
+    r"\bas an? (?:AI|(?:large )?language model)\b|\bI(?: am|'m) an? AI\b", re.IGNORECASE
+)
 
 
 def _text(value: Any) -> str:
@@ -47,6 +54,7 @@ def _ended(text: str) -> str:
 
 def _long(low: int, high: int) -> AfterValidator:
     """pydantic's own min_length speaks of items; a reader wants characters."""
+
     def within(text: str) -> str:
         if not low <= len(text) <= high:
             raise ValueError(f"has {len(text)} characters, expected {low} to {high}")
@@ -59,7 +67,9 @@ Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable)]
 
 
 class Pair(BaseModel):
-    """One pair as a reply gives it, cleaned. `fact_id` names the fact card that the answer rests on."""
+    """One pair as a reply gives it, cleaned. `fact_id` names the fact card that the answer rests
+    on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -71,7 +81,12 @@ class Pair(BaseModel):
 def named_fields(found: dict[str, Any]) -> dict[str, Any]:
     """The object with our field names. A context, as Alpaca's `input`, is set behind the question."""
     lowered = {str(key).strip().lower(): value for key, value in found.items()}
-    named = {name: lowered[alias] for name, aliases in FIELDS.items() for alias in reversed(aliases) if alias in lowered}
+    named = {
+        name: lowered[alias]
+        for name, aliases in FIELDS.items()
+        for alias in reversed(aliases)
+        if alias in lowered
+    }
     context = named.pop("context", "")
     if context and "question" not in named:
         named["question"] = context
@@ -82,15 +97,19 @@ def named_fields(found: dict[str, Any]) -> dict[str, Any]:
 
 def reasons_of(error: ValidationError) -> str:
     """One line: each field with what is wrong."""
-    return "; ".join(f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}"
-                     for problem in error.errors())
+    return "; ".join(
+        f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
 
 
 def validate(found: dict[str, Any]) -> Pair:
     """The object as a Pair. ValueError says in one line what is wrong with it."""
     named = named_fields(found)
     if not {"question", "answer"} & named.keys():
-        raise ValueError(f"no question and no answer among the fields {', '.join(map(str, found)) or '(none)'}")
+        raise ValueError(
+            f"no question and no answer among the fields {', '.join(map(str, found)) or '(none)'}"
+        )
     try:
         pair = Pair(**named)
     except ValidationError as error:

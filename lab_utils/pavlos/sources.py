@@ -1,7 +1,10 @@
-"""Who can be asked without a key: the templates, you, and in Colab its own free text model. Each is labelled as what it is.
+"""Who can be asked without a key: the templates, you, and in Colab its own free text model. Each is
+labelled as what it is.
 
-`lab_utils.gemini` is asked in the same way, by its `ask`; rows of a template never bear a model's name.
+`lab_utils.gemini.client` is asked in the same way, by its `ask`; rows of a template never bear a
+model's name.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -10,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lab_utils.facts import Fact
+from lab_utils.pavlos.facts import Fact
 from lab_utils.pavlos.generation import Job, Record, make_record
 from lab_utils.pavlos.prompt import user_prompt
 from lab_utils.pavlos.templates import Row, build_pairs
@@ -35,25 +38,33 @@ def as_json(rows: Sequence[Row]) -> str:
 
 
 class TemplateAsker:
-    """Answers a prompt from fact cards, question forms and persona pieces. No language model: source `template`."""
+    """Answers a prompt from fact cards, question forms and persona pieces. No language model:
+    source `template`.
+    """
 
     def __init__(self, seed: int = 0):
         self.rows = {row["fact_id"]: row for rows in build_pairs(seed).values() for row in rows}
 
     def ask(self, prompt: str, *, system: str | None = None) -> LocalReply:
         """One pair for each card of the prompt, as a JSON list."""
-        return LocalReply(as_json([self.rows[fact_id] for fact_id in CARD_LINE.findall(prompt)]), "none: filled templates")
+        return LocalReply(
+            as_json([self.rows[fact_id] for fact_id in CARD_LINE.findall(prompt)]),
+            "none: filled templates",
+        )
 
 
 def template_jobs(facts: dict[str, Fact], seed: int = 0, per_call: int = 20) -> list[Job]:
-    """Calls for every row that the templates make with this seed, in the order in which they make them."""
+    """Calls for every row that the templates make with this seed, in the order in which they make
+    them.
+    """
     ids = [row["fact_id"] for rows in build_pairs(seed).values() for row in rows]
-    batches = [ids[start:start + per_call] for start in range(0, len(ids), per_call)]
+    batches = [ids[start : start + per_call] for start in range(0, len(ids), per_call)]
     return [Job(user_prompt([facts[i] for i in batch]), tuple(batch), seed) for batch in batches]
 
 
 def human_record(rows: Sequence[Row], who: str = "a person") -> Record:
-    """Pairs that somebody wrote (dicts with fact_id, question and answer), as a raw reply with the source `human`.
+    """Pairs that somebody wrote (dicts with fact_id, question and answer), as a raw reply with the
+    source `human`.
 
     They go through the same steps as all others, and can be refused for the same reasons.
     """
@@ -69,7 +80,9 @@ class ColabAsker:
         self.module, self.model = module, model
 
     def ask(self, prompt: str, *, system: str | None = None) -> LocalReply:
-        """The model's text. It has no system prompt of its own, so ours is set in front; it names no finish reason."""
+        """The model's text. It has no system prompt of its own, so ours is set in front; it names
+        no finish reason.
+        """
         chosen = {"model_name": self.model} if self.model else {}
         text = self.module.generate_text(f"{system}\n\n{prompt}" if system else prompt, **chosen)
         return LocalReply(text or "", self.model or "google.colab.ai, its usual model")
@@ -80,4 +93,6 @@ def colab_asker(model: str | None = None) -> ColabAsker:
     try:
         return ColabAsker(importlib.import_module("google.colab.ai"), model)
     except ImportError:
-        raise RuntimeError("google.colab.ai is there in Colab only: here ask the templates, or Gemini with a key") from None
+        raise RuntimeError(
+            "google.colab.ai is there in Colab only: here ask the templates, or Gemini with a key"
+        ) from None

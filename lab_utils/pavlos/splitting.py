@@ -1,15 +1,17 @@
 """Into train, validation and test without a leak: by what the rows are about, not row by row.
 
-Ten questions about one fact, dealt out at random, put some of them into training and the others into the test: the test then
-asks for what was learnt by heart. So a whole subject (a cheese, a topic of dairy science) goes to one split.
+Ten questions about one fact, dealt out at random, put some of them into training and the others
+into the test: the test then asks for what was learnt by heart. So a whole subject (a cheese, a
+topic of dairy science) goes to one split.
 """
+
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Sequence
 
-from lab_utils.facts import all_facts
 from lab_utils.pavlos.duplicates import jaccard_matrix
+from lab_utils.pavlos.facts import all_facts
 
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 Row = dict[str, str]
@@ -21,7 +23,7 @@ def deal(items: Sequence, seed: int) -> dict[str, list]:
     random.Random(seed).shuffle(items)
     for name, share in SPLITS.items():
         size = round(share * len(items))
-        parts[name] = items[start:start + size]
+        parts[name] = items[start : start + size]
         start += size
     parts["train"] += items[start:]
     return parts
@@ -29,7 +31,10 @@ def deal(items: Sequence, seed: int) -> dict[str, list]:
 
 def split_subjects(seed: int) -> dict[str, set[str]]:
     """Split name -> subjects (cheeses and dairy-science topics), drawn without overlap."""
-    return {name: set(part) for name, part in deal(sorted({fact.subject for fact in all_facts()}), seed).items()}
+    return {
+        name: set(part)
+        for name, part in deal(sorted({fact.subject for fact in all_facts()}), seed).items()
+    }
 
 
 def split_by_row(rows: Sequence[Row], seed: int) -> dict[str, list[Row]]:
@@ -37,8 +42,12 @@ def split_by_row(rows: Sequence[Row], seed: int) -> dict[str, list[Row]]:
     return deal(rows, seed)
 
 
-def split_by(rows: Sequence[Row], key: Callable[[Row], Hashable], parts: dict[str, set]) -> dict[str, list[Row]]:
-    """Each row goes where `parts` has its key; the order stays. Raises KeyError for a key that is in no part."""
+def split_by(
+    rows: Sequence[Row], key: Callable[[Row], Hashable], parts: dict[str, set]
+) -> dict[str, list[Row]]:
+    """Each row goes where `parts` has its key; the order stays. Raises KeyError for a key that is
+    in no part.
+    """
     where = {value: name for name, values in parts.items() for value in values}
     splits: dict[str, list[Row]] = {name: [] for name in parts}
     for row in rows:
@@ -46,8 +55,14 @@ def split_by(rows: Sequence[Row], key: Callable[[Row], Hashable], parts: dict[st
     return splits
 
 
-def leak(train: Sequence[Row], held_out: Sequence[Row], key: Callable[[Row], Hashable] = lambda row: row["fact_id"]) -> float:
-    """The share of held-out rows whose key (by default the fact) is also in training. Raises ValueError for no rows."""
+def leak(
+    train: Sequence[Row],
+    held_out: Sequence[Row],
+    key: Callable[[Row], Hashable] = lambda row: row["fact_id"],
+) -> float:
+    """The share of held-out rows whose key (by default the fact) is also in training. Raises
+    ValueError for no rows.
+    """
     if not held_out:
         raise ValueError("no held-out rows: there is nothing to measure a leak on")
     known = {key(row) for row in train}
@@ -59,5 +74,7 @@ def copycat(train: Sequence[Row], held_out: Sequence[Row]) -> list[str]:
 
     It understands nothing: what it gets right on a test was in the training rows.
     """
-    alike = jaccard_matrix([row["question"] for row in held_out], [row["question"] for row in train])
+    alike = jaccard_matrix(
+        [row["question"] for row in held_out], [row["question"] for row in train]
+    )
     return [train[i]["answer"] for i in alike.argmax(axis=1)]

@@ -1,25 +1,23 @@
 """A private JupyterLab and a headless Chromium for tests that use a demo as a person does."""
 
 import pytest
-from watching import Watch
-
-from lab_utils.browsing import (  # noqa: F401  (some are for the test files)
+from bench.browsing import (
     Server,
     cell_errors,
-    free_port,
     headless_chromium,
     open_code,
-    private_home,
     private_jupyterlab,
     shut_down_kernel,
-    wait_until_up,
 )
+from watching import Watch
 
 
 @pytest.fixture(scope="session")
 def jupyterlab(tmp_path_factory):
     """A running JupyterLab: {"base": its address, "token": ..., "root": the folder that it serves}."""
-    with private_jupyterlab(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")) as server:
+    with private_jupyterlab(
+        tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
+    ) as server:
         yield server._asdict()
 
 
@@ -33,7 +31,8 @@ def browser():
 def open_demo(jupyterlab, browser):
     """`open_demo(code)` runs the code in a notebook's one cell and returns the page.
 
-    An error on the page or in its console, and one that a callback raises in the kernel, fails the test.
+    An error on the page or in its console, and one that a callback raises in the kernel, fails the
+    test.
     """
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)

@@ -1,4 +1,6 @@
-"""What the tests of the demos do in a page: wait for a picture by what it says, press keys and drag the mouse on a slider."""
+"""What the tests of the demos do in a page: wait for a picture by what it says, press keys and drag
+the mouse on a slider.
+"""
 
 
 def picture_saying(page, description: str):
@@ -9,7 +11,9 @@ def picture_saying(page, description: str):
 
 
 def press(page, control: str, *keys: str) -> None:
-    """Focus the handle of the slider whose accessible name is or begins with `control`, as Tab does, and press keys."""
+    """Focus the handle of the slider whose accessible name is or begins with `control`, as Tab
+    does, and press keys.
+    """
     handle = page.get_by_role("slider", name=control)
     handle.focus()
     for key in keys:

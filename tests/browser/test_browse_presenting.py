@@ -1,4 +1,6 @@
-"""Presenter mode in Chromium: the page is offline, fits a projector, and presets work by mouse and keyboard."""
+"""Presenter mode in Chromium: the page is offline, fits a projector, and presets work by mouse and
+keyboard.
+"""
 
 import contextlib
 import os
@@ -7,16 +9,18 @@ import subprocess
 import sys
 
 import pytest
-from conftest import free_port, private_home, wait_until_up
+from bench.browsing import free_port, private_home, wait_until_up
 
-from lab_utils.environment import ROOT
-from lab_utils.widgets.checkpointing import draw_stepper
+from lab_utils.files import ROOT
+from lab_utils.memory.demos import draw_stepper
 
 pytestmark = pytest.mark.browser
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Ctrl-C, and the end after half a minute: on a busy machine Voila's kernel may not have heard of it by then."""
+    """Ctrl-C, and the end after half a minute: on a busy machine Voila's kernel may not have heard
+    of it by then.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
     try:
@@ -28,20 +32,41 @@ def stop(process: subprocess.Popen) -> None:
 
 @pytest.fixture
 def present(browser, tmp_path):
-    """`present(name)` starts the command and returns its page; errors and requests to elsewhere fail the test."""
+    """`present(name)` starts the command and returns its page; errors and requests to elsewhere
+    fail the test.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     page.set_default_timeout(90_000)
     started, problems, requests = [], [], []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
     page.on("request", lambda request: requests.append(request.url))
 
     def opened(name):
         address, log = f"http://127.0.0.1:{free_port()}", tmp_path / "server.log"
-        command = [sys.executable, "-m", "lab_utils", "demo", name, "--no-browser", f"--port={address.rsplit(':')[-1]}"]
+        command = [
+            sys.executable,
+            "-m",
+            "lab_utils",
+            "demo",
+            name,
+            "--no-browser",
+            f"--port={address.rsplit(':')[-1]}",
+        ]
         with log.open("w") as file:
-            started.append(subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                                            env=private_home(tmp_path / "home")))
+            started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=private_home(tmp_path / "home"),
+                )
+            )
         wait_until_up(started[0], f"{address}/voila/static/voila.js", log)
         page.goto(address)
         page.locator(".lab-kit-stage svg[role=img]").wait_for()
@@ -52,7 +77,9 @@ def present(browser, tmp_path):
     for process in started:
         stop(process)
     assert not problems, problems
-    assert requests and all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in requests)
+    assert requests and all(
+        url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in requests
+    )
 
 
 def saying(page, drawn):
@@ -69,7 +96,9 @@ def test_presets_by_mouse_and_keyboard(present):
     saying(page, draw_stepper(0))
     page.get_by_role("button", name="in the backward pass", exact=True).click()
     box = saying(page, draw_stepper(34)).bounding_box()
-    assert box["height"] > 300 and box["width"] > 1000 and box["y"] + box["height"] <= 720, "it fills the window and ends in it"
+    assert box["height"] > 300 and box["width"] > 1000 and box["y"] + box["height"] <= 720, (
+        "it fills the window and ends in it"
+    )
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")  # two buttons back

@@ -1,12 +1,14 @@
-"""The site of the real labs, opened from the disk: no request leaves, no link is broken, no picture is missing."""
+"""The site of the real labs, opened from the disk: no request leaves, no link is broken, no picture
+is missing.
+"""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lab_utils.running import find_labs
-from lab_utils.site import make_site
+from lab_utils.course.run import find_labs
+from lab_utils.course.site import make_site
 
 pytestmark = pytest.mark.browser
 
@@ -48,7 +50,11 @@ def test_no_request_leaves_and_nothing_complains(seen, folder):
     found, requests, complaints = seen
     assert len(found) == len(find_labs()) + 1
     assert {url.split(":")[0] for url in requests} <= {"file", "data"}
-    assert all(Path(unquote(urlsplit(url).path)).parent == folder for url in requests if url.startswith("file:"))
+    assert all(
+        Path(unquote(urlsplit(url).path)).parent == folder
+        for url in requests
+        if url.startswith("file:")
+    )
     assert complaints == []
 
 
@@ -69,7 +75,10 @@ def test_no_link_is_broken(seen, folder):
                 ids = {*found[target.name]["ids"], ""}
                 assert {parts.fragment, unquote(parts.fragment)} & ids, (name, link)
             else:
-                assert parts.scheme == "https" and parts.netloc and "OWNER" not in link, (name, link)
+                assert parts.scheme == "https" and parts.netloc and "OWNER" not in link, (
+                    name,
+                    link,
+                )
 
 
 def test_equations_are_drawn_and_pages_fit_the_projector(seen):

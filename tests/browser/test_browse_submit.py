@@ -1,4 +1,6 @@
-"""`submit()` in JupyterLab: the notebook is found under whatever name it has, and only what is saved counts."""
+"""`submit()` in JupyterLab: the notebook is found under whatever name it has, and only what is
+saved counts.
+"""
 
 import zipfile
 
@@ -6,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-CELL = """from lab_utils.grading import submit
+CELL = """from lab_utils.checking import submit
 
 def model_gigabytes(n_params, bits):
     return n_params * bits / 8 / 1e9
@@ -20,6 +22,10 @@ def test_the_open_notebook_is_found_and_packed(open_demo, jupyterlab):
     card.wait_for()
     name = page.evaluate("() => jupyterapp.shell.currentWidget.context.path")
     words = card.inner_text()
-    assert f"{name} (as saved" in words and "with 1 of 1 exercises written" in words and "Not saved" not in words
+    assert (
+        f"{name} (as saved" in words
+        and "with 1 of 1 exercises written" in words
+        and "Not saved" not in words
+    )
     with zipfile.ZipFile(jupyterlab["root"] / name.replace(".ipynb", "-submission.zip")) as archive:
         assert archive.namelist() == [name] and b"model_gigabytes" in archive.read(name)

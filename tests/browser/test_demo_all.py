@@ -1,16 +1,18 @@
-"""What holds for every demo, in JupyterLab: names, keyboard, a picture that speaks, nothing that jumps, dark theme, zoom.
+"""What holds for every demo, in JupyterLab: names, keyboard, a picture that speaks, nothing that
+jumps, dark theme, zoom.
 
-One page and one kernel, in which one demo after the other is shown; what a demo shows is tested in the file of its own.
+One page and one kernel, in which one demo after the other is shown; what a demo shows is tested in
+the file of its own.
 """
 
 import contextlib
 
 import pytest
+from bench.browsing import Server, cell_errors, open_code, show_demo, shut_down_kernel
+from bench.widgets import CONTROLS, WATCH, name_of, spread, sweep
 from playwright.sync_api import TimeoutError
 
-from lab_utils.bench.widgets import CONTROLS, WATCH, name_of, spread, sweep
-from lab_utils.browsing import Server, cell_errors, open_code, show_demo, shut_down_kernel
-from lab_utils.presenting import DEMOS
+from lab_utils.course.stage import DEMOS
 
 pytestmark = pytest.mark.browser
 
@@ -64,12 +66,17 @@ CUT = """() => {
 
 @pytest.fixture(scope="module")
 def notebook(jupyterlab, browser):
-    """A page with an empty notebook, whose kernel all demos share. Errors on the page fail the last test."""
+    """A page with an empty notebook, whose kernel all demos share. Errors on the page fail the last
+    test.
+    """
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.set_default_timeout(60_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
     open_code(page, Server(**jupyterlab), "")
     yield page
     shut_down_kernel(page)
@@ -91,7 +98,10 @@ def overlaps(words: list) -> list[str]:
     found = []
     for i, (one, left, top, right, bottom) in enumerate(words):
         for other, left_2, top_2, right_2, bottom_2 in words[i + 1 :]:
-            wide, high = min(right, right_2) - max(left, left_2), min(bottom, bottom_2) - max(top, top_2)
+            wide, high = (
+                min(right, right_2) - max(left, left_2),
+                min(bottom, bottom_2) - max(top, top_2),
+            )
             smaller = min((right - left) * (bottom - top), (right_2 - left_2) * (bottom_2 - top_2))
             if wide > 0 and high > 0 and wide * high > 0.25 * smaller:
                 found.append(f"{one!r} and {other!r}")
@@ -103,8 +113,11 @@ def check_words(page) -> None:
     drawn = page.evaluate(WORDS)
     if drawn:
         left, top, right, bottom = drawn["frame"]
-        outside = [word for word, x, y, x_2, y_2 in drawn["words"]
-                   if x < left - 1 or y < top - 1 or x_2 > right + 1 or y_2 > bottom + 1]
+        outside = [
+            word
+            for word, x, y, x_2, y_2 in drawn["words"]
+            if x < left - 1 or y < top - 1 or x_2 > right + 1 or y_2 > bottom + 1
+        ]
         assert not outside and not overlaps(drawn["words"])
 
 
@@ -117,8 +130,11 @@ def test_every_control_has_a_name_and_tab_reaches_it_in_reading_order(page):
     reached = [names[0]]
     for _ in range(4 * len(names) + 8):  # fields for typing and buttons lie between
         page.keyboard.press("Tab")
-        name = page.evaluate("() => document.activeElement.matches('.lab-kit-demo *') ? document.activeElement.ariaLabel "
-                             "|| document.activeElement.labels?.[0]?.textContent : null")
+        name = page.evaluate(
+            "() => document.activeElement.matches('.lab-kit-demo *') ? "
+            "document.activeElement.ariaLabel || document.activeElement.labels?.[0]?.textContent "
+            ": null"
+        )
         if name in names and name != reached[-1]:
             reached.append(name)
     assert reached[: len(names)] == names
@@ -140,10 +156,17 @@ def test_keys_change_what_the_picture_says_and_nothing_jumps(page):
 
 def test_all_can_be_read_in_the_dark_and_in_the_light_theme(page):
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
-        page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-        page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=str("Light" in theme).lower())
+        page.evaluate(
+            "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+        )
+        page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === light",
+            arg=str("Light" in theme).lower(),
+        )
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
-        pale = [(words, round(contrast, 1)) for words, contrast in page.evaluate(INK) if contrast < 4.5]
+        pale = [
+            (words, round(contrast, 1)) for words, contrast in page.evaluate(INK) if contrast < 4.5
+        ]
         assert not pale, theme
 
 

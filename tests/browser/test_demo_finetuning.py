@@ -5,9 +5,9 @@ import pytest
 pytestmark = pytest.mark.browser
 
 CHAT = """
-from lab_utils.base_model import load_base
-from lab_utils.chat import answer_questions
-from lab_utils.widgets.finetuning import BeforeAfterChat
+from lab_utils.finetuning.base_model import load_base
+from lab_utils.finetuning.chat import answer_questions
+from lab_utils.finetuning.demos import BeforeAfterChat
 model, tokenizer = load_base("cpu")
 def ask(question, system=None):
     return answer_questions(model, tokenizer, [question], system)[0].text
@@ -45,7 +45,7 @@ def test_an_empty_question_is_answered_kindly(open_demo):
 
 def test_the_live_loss_grows_in_place(open_demo):
     page = open_demo("""
-from lab_utils.widgets.finetuning import LiveLoss
+from lab_utils.finetuning.demos import LiveLoss
 watch = LiveLoss("QLoRA loss")
 for step, loss in enumerate([4.0, 2.0, 1.0], start=1):
     watch(step, 3, loss)
@@ -53,4 +53,7 @@ for step, loss in enumerate([4.0, 2.0, 1.0], start=1):
     pictures = page.locator(".jp-OutputArea-output img[alt]")
     pictures.first.wait_for()
     assert pictures.count() == 1  # updated, not repeated
-    assert pictures.get_attribute("alt") == "QLoRA loss, step 3 of 3: 1.00 nats per token; at step 1 it was 4.00."
+    assert (
+        pictures.get_attribute("alt")
+        == "QLoRA loss, step 3 of 3: 1.00 nats per token; at step 1 it was 4.00."
+    )

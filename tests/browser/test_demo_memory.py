@@ -1,10 +1,12 @@
-"""The calculator and the quiz of lab 00 in a real browser: controls are set as a person sets them, and the page follows."""
+"""The calculator and the quiz of lab 00 in a real browser: controls are set as a person sets them,
+and the page follows.
+"""
 
 import pytest
 from driving import picture_saying, press
 
-from lab_utils.quiz import BEFORE
-from lab_utils.widgets import memory as widgets
+from lab_utils.drawing.quiz import BEFORE
+from lab_utils.memory import demos as widgets
 
 pytestmark = pytest.mark.browser
 
@@ -14,11 +16,15 @@ def described(**change):
 
 
 def test_the_calculator_goes_from_120_gigabytes_to_a_card(open_demo):
-    page = open_demo("from lab_utils.widgets.memory import training_calculator\ntraining_calculator()")
+    page = open_demo(
+        "from lab_utils.memory.demos import training_calculator\ntraining_calculator()"
+    )
     start = described()
     assert ": 120 to " in start
     picture_saying(page, start)
-    page.locator(".widget-dropdown").filter(has=page.get_by_text("method", exact=True)).locator("select").select_option("qlora")
+    page.locator(".widget-dropdown").filter(has=page.get_by_text("method", exact=True)).locator(
+        "select"
+    ).select_option("qlora")
     picture_saying(page, described(method="qlora"))
     page.get_by_label("gradient checkpointing").check()
     picture_saying(page, described(method="qlora", checkpointing=True))
@@ -29,7 +35,10 @@ def test_the_calculator_goes_from_120_gigabytes_to_a_card(open_demo):
 
 
 def test_the_quiz_answers_a_click_and_counts(open_demo):
-    page = open_demo("from lab_utils.quiz import BEFORE\nfrom lab_utils.widgets.quiz import Quiz\nQuiz(BEFORE)")
+    page = open_demo(
+        "from lab_utils.drawing.quiz import BEFORE\nfrom lab_utils.drawing.quiz_demo import Quiz\n"
+        "Quiz(BEFORE)"
+    )
     page.get_by_text("0 right of 0 answered").wait_for()
     first = BEFORE[0]
     page.get_by_label("about 2048", exact=True).check()

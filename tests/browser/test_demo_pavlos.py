@@ -1,14 +1,16 @@
-"""The demos of lab 05 in a real browser: a fault is chosen; by keyboard a threshold is moved, and pairs are judged."""
+"""The demos of lab 05 in a real browser: a fault is chosen; by keyboard a threshold is moved, and
+pairs are judged.
+"""
 
 import re
 
 import pytest
 from playwright.sync_api import expect
 
+from lab_utils.pavlos import demos as widgets
 from lab_utils.pavlos.agreement import with_controls
 from lab_utils.pavlos.pipeline import facts_by_id
 from lab_utils.pavlos.templates import build_pairs
-from lab_utils.widgets import pavlos as widgets
 
 pytestmark = pytest.mark.browser
 
@@ -16,14 +18,14 @@ VOTE = """
 from lab_utils.pavlos.agreement import with_controls
 from lab_utils.pavlos.pipeline import facts_by_id
 from lab_utils.pavlos.templates import build_pairs
-from lab_utils.widgets.pavlos import BrowseAndVote
+from lab_utils.pavlos.demos import BrowseAndVote
 facts = facts_by_id()
 BrowseAndVote(with_controls(build_pairs(0)["test"][:6], facts, seed=0), facts)
 """
 
 
 def test_a_fault_is_chosen(open_demo):
-    page = open_demo("from lab_utils.widgets.pavlos import fault_browser\nfault_browser()")
+    page = open_demo("from lab_utils.pavlos.demos import fault_browser\nfault_browser()")
     output = page.locator(".jp-OutputArea-output")
     output.get_by_text(widgets.draw_fault("clean list").description).wait_for()
     chooser = page.get_by_label("reply")
@@ -33,8 +35,10 @@ def test_a_fault_is_chosen(open_demo):
 
 
 def test_the_threshold_is_moved_by_keyboard(open_demo):
-    page = open_demo("from lab_utils.pavlos.templates import build_pairs\nfrom lab_utils.widgets.pavlos import duplicates_demo\n"
-                     "duplicates_demo(build_pairs(0)['test'][:60])")
+    page = open_demo(
+        "from lab_utils.pavlos.templates import build_pairs\nfrom lab_utils.pavlos.demos import "
+        "duplicates_demo\nduplicates_demo(build_pairs(0)['test'][:60])"
+    )
     rows = build_pairs(0)["test"][:60]
     alike = widgets.alike_questions(rows)
 
@@ -65,7 +69,9 @@ def test_a_pair_is_read_and_judged_by_two(open_demo):
         page.keyboard.press("Enter")
 
     def chosen(voice, truth):
-        """The kernel's answer is there: a key pressed before it would be overruled by it, and the vote be lost."""
+        """The kernel's answer is there: a key pressed before it would be overruled by it, and the
+        vote be lost.
+        """
         for name, place in ((voice, 0), (truth, 1)):
             button = page.get_by_role("button", name=name, exact=True).nth(place)
             expect(button).to_have_class(re.compile(r"\bmod-active\b"))
@@ -82,5 +88,7 @@ def test_a_pair_is_read_and_judged_by_two(open_demo):
     chosen("not yet", "not yet")
     press("yes", 0)
     press("yes", 1)
-    page.locator('svg[role=img][aria-label*="voice: agree on 100% of 1, kappa: not defined"]').wait_for()
+    page.locator(
+        'svg[role=img][aria-label*="voice: agree on 100% of 1, kappa: not defined"]'
+    ).wait_for()
     page.locator('svg[role=img][aria-label*="truth: agree on 0% of 1, kappa 0.00"]').wait_for()

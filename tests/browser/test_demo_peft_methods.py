@@ -1,25 +1,30 @@
-"""The demos of lab 07 in a real browser: methods are chosen, voices switched and questions typed, by keyboard."""
+"""The demos of lab 07 in a real browser: methods are chosen, voices switched and questions typed,
+by keyboard.
+"""
 
 import pytest
 from driving import picture_saying
 
-from lab_utils.plots.peft_methods import axes_picture
+from lab_utils.lora.pictures import axes_picture
 
 pytestmark = pytest.mark.browser
 
-SHARES = {name: {"few parameters": i / 3, "good answers": 1 - i / 3} for i, name in enumerate(("full", "LoRA", "IA3", "DoRA"))}
-AXES = f"from lab_utils.widgets.peft_methods import axes_demo\naxes_demo({SHARES!r}, ['full', 'LoRA'])"
+SHARES = {
+    name: {"few parameters": i / 3, "good answers": 1 - i / 3}
+    for i, name in enumerate(("full", "LoRA", "IA3", "DoRA"))
+}
+AXES = f"from lab_utils.lora.demos import axes_demo\naxes_demo({SHARES!r}, ['full', 'LoRA'])"
 CHAT = """
-from lab_utils.base_model import load_base
-from lab_utils.chat import answer_questions
-from lab_utils.widgets.peft_methods import VoiceChat
+from lab_utils.finetuning.base_model import load_base
+from lab_utils.finetuning.chat import answer_questions
+from lab_utils.lora.demos import VoiceChat
 model, tokenizer = load_base("cpu")
 voices = {"plain": None, "sailor": "Speak like an old sailor."}
 VoiceChat(lambda voice, question: answer_questions(model, tokenizer, [question], voices[voice])[0].text, list(voices),
           ["Where does Feta come from?", "What milk is Roquefort made from?"])
 """
 BLEND = """
-from lab_utils.widgets.peft_methods import blend_demo
+from lab_utils.lora.demos import blend_demo
 blend_demo(lambda weight, question: f"{question} {weight:.1f} of it", ("pavlos", "auctioneer"), "How much?")
 """
 
@@ -30,7 +35,12 @@ def test_methods_are_chosen_from_the_lists(open_demo):
     page.get_by_label("second method", exact=True).select_option("DoRA")
     picture_saying(page, axes_picture(SHARES, ["full", "DoRA"]).description)
     page.get_by_label("third method", exact=True).select_option("IA3")
-    assert picture_saying(page, axes_picture(SHARES, ["full", "DoRA", "IA3"]).description).get_by_text("IA3").count() == 1
+    assert (
+        picture_saying(page, axes_picture(SHARES, ["full", "DoRA", "IA3"]).description)
+        .get_by_text("IA3")
+        .count()
+        == 1
+    )
 
 
 def test_the_voice_is_switched_and_the_question_typed(open_demo):

@@ -1,25 +1,29 @@
-"""The demos of lab 01 in a real browser: what is typed or moved by keyboard shows in the picture and in its words."""
+"""The demos of lab 01 in a real browser: what is typed or moved by keyboard shows in the picture
+and in its words.
+"""
 
 import re
 
 import pytest
 from driving import press
 
-from lab_utils.quantization import compare_codebooks, example_values
+from lab_utils.quantization.buckets import compare_codebooks, example_values
 
 pytestmark = pytest.mark.browser
 
-BITS = "from lab_utils.widgets.quantization import bit_explorer\nbit_explorer(0.1)"
+BITS = "from lab_utils.quantization.demos import bit_explorer\nbit_explorer(0.1)"
 BUCKETS = """
-from lab_utils.quantization import example_values
-from lab_utils.widgets.quantization import bucket_demo
+from lab_utils.quantization.buckets import example_values
+from lab_utils.quantization.demos import bucket_demo
 bucket_demo({"my layer": example_values("uniform", 640)})
 """
 
 
 def picture(page, says: str):
     """The demo's picture, once its description says so."""
-    found = page.locator(".jp-OutputArea-output svg[role=img]").and_(page.get_by_role("img", name=says))
+    found = page.locator(".jp-OutputArea-output svg[role=img]").and_(
+        page.get_by_role("img", name=says)
+    )
     found.wait_for()
     return found
 
@@ -81,6 +85,8 @@ def test_other_values_are_chosen(open_demo):
     page = open_demo(BUCKETS)
     choice = page.get_by_label("values", exact=True)
     choice.select_option("uniform")
-    picture(page, f"uniform, 4 bits, blocks of 64. {expected('uniform', 4, 64)}. Best: equal count.")
+    picture(
+        page, f"uniform, 4 bits, blocks of 64. {expected('uniform', 4, 64)}. Best: equal count."
+    )
     choice.select_option("my layer")
     assert picture(page, "my layer, 4 bits, blocks of 64").count() == 1

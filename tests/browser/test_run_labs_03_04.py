@@ -1,4 +1,6 @@
-"""Labs 03 to 04 whole in a browser. The labs lie in several files, which a test run hands to several processes."""
+"""Labs 03 to 04 whole in a browser. The labs lie in several files, which a test run hands to
+several processes.
+"""
 
 import pytest
 from whole_labs import run_whole_lab

@@ -1,4 +1,6 @@
-"""Labs 07 to 08 whole in a browser. The labs lie in several files, which a test run hands to several processes."""
+"""Labs 07 to 08 whole in a browser. The labs lie in several files, which a test run hands to
+several processes.
+"""
 
 import pytest
 from whole_labs import run_whole_lab

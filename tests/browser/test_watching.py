@@ -1,11 +1,12 @@
-"""A callback that raises leaves no trace in a cell or on the page. The watch hears it, and the browser tests fail by it."""
+"""A callback that raises leaves no trace in a cell or on the page. The watch hears it, and the
+browser tests fail by it.
+"""
 
 import nbformat
 import pytest
+from bench.browsing import cell_errors, shut_down_kernel
 from watching import Watch
 from whole_labs import check_widgets, open_notebook
-
-from lab_utils.browsing import cell_errors, shut_down_kernel
 
 pytestmark = pytest.mark.browser
 
@@ -34,9 +35,14 @@ def page(browser):
 @pytest.fixture
 def run(page, jupyterlab):
     """`run(code)` opens a notebook with this one cell, runs it, and returns the watch that listens."""
+
     def opened(code: str) -> Watch:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata.kernelspec = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nbformat.write(notebook, jupyterlab["root"] / "watched.ipynb")
         watch = Watch(page)
         open_notebook(page, jupyterlab, "watched.ipynb")
@@ -57,7 +63,8 @@ def hear(page, watch, n: int) -> list[str]:
 def test_a_callback_that_raises_is_heard(page, run):
     watch = run(RAISING)
     check_widgets(page)
-    assert not watch.troubles(), watch.troubles()  # what a cell itself writes to stderr is in its output
+    # what a cell itself writes to stderr is in its output
+    assert not watch.troubles(), watch.troubles()
     page.get_by_role("button", name="divide").click()
     assert hear(page, watch, 1) == ["ZeroDivisionError: division by zero"]
     page.get_by_role("slider").press("ArrowRight")
@@ -76,6 +83,12 @@ def test_a_widget_that_is_not_drawn_is_noticed(page, run):
 
 def test_what_goes_wrong_in_the_page_is_heard(page):
     watch = Watch(page)
-    page.goto("data:text/html,<script>console.error('from a script'); console.log('well'); nothing.there</script>")
+    page.goto(
+        "data:text/html,<script>console.error('from a script'); console.log('well'); "
+        "nothing.there</script>"
+    )
     page.wait_for_function("() => document.readyState === 'complete'")
-    assert [said.split(" (")[0] for said in watch.troubles()] == ["from a script", "nothing is not defined"]
+    assert [said.split(" (")[0] for said in watch.troubles()] == [
+        "from a script",
+        "nothing is not defined",
+    ]

@@ -1,13 +1,15 @@
 """Hears what goes wrong where no cell shows it: in a widget's callback, and in the page.
 
-A callback runs for a message of its widget, not for a cell. What it raises is on the kernel's channel and in no output:
-the demo stands still, and nothing on the page says why.
+A callback runs for a message of its widget, not for a cell. What it raises is on the kernel's
+channel and in no output: the demo stands still, and nothing on the page says why.
 """
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-HARMLESS = {f"Failed to load resource: net::ERR_NAME_NOT_RESOLVED ({BADGE})"}  # a picture from elsewhere, at the top of a lab
+# a picture from elsewhere, at the top of a lab
+HARMLESS = {f"Failed to load resource: net::ERR_NAME_NOT_RESOLVED ({BADGE})"}
 
-# JupyterLab asks each new kernel for its widgets, by a channel that a kernel without ipywidgets does not have: harmless, too
+# JupyterLab asks each new kernel for its widgets, by a channel that a kernel without ipywidgets
+# does not have: harmless, too
 LISTEN = """() => {
     const asked = /^No such comm(: [0-9a-f-]{36}| target registered: jupyter.widget.control)\\n$/;
     window.heardFromKernel = [];
@@ -21,7 +23,9 @@ LISTEN = """() => {
 
 
 class Watch:
-    """Collects the troubles of a page from now on; of its notebook's kernel from `listen_to_kernel` on."""
+    """Collects the troubles of a page from now on; of its notebook's kernel from `listen_to_kernel`
+    on.
+    """
 
     def __init__(self, page):
         self.page, self.in_page, self.listening = page, [], False
@@ -34,10 +38,14 @@ class Watch:
             self.in_page.append(said)
 
     def listen_to_kernel(self) -> None:
-        """Hear every error of the kernel, and what callbacks write to stderr. The notebook is open and has a kernel."""
+        """Hear every error of the kernel, and what callbacks write to stderr. The notebook is open
+        and has a kernel.
+        """
         self.page.evaluate(LISTEN)
         self.listening = True
 
     def troubles(self) -> list[str]:
         """All that was heard so far."""
-        return self.in_page + (self.page.evaluate("() => heardFromKernel") if self.listening else [])
+        return self.in_page + (
+            self.page.evaluate("() => heardFromKernel") if self.listening else []
+        )

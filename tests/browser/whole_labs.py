@@ -1,16 +1,18 @@
-"""Runs a whole lab in JupyterLab in Chromium as a student does: open it, run all cells, look at every one of them."""
+"""Runs a whole lab in JupyterLab in Chromium as a student does: open it, run all cells, look at
+every one of them.
+"""
 
 import contextlib
 import os
 import shutil
 
 import nbformat
+from bench.browsing import shut_down_kernel
 from playwright.sync_api import TimeoutError
 from watching import BADGE, Watch
 
-from lab_utils.browsing import shut_down_kernel
-from lab_utils.environment import ROOT
-from lab_utils.running import LABS
+from lab_utils.course.run import LABS
+from lab_utils.files import ROOT
 
 LONGEST = 15 * 60 * 1000  # milliseconds; a lab takes three minutes at most on two free cores
 SLICE = 4000  # pixels: the height of a kept picture, of which a lab fills some
@@ -20,7 +22,10 @@ READY = """async () => { const notebook = jupyterapp.shell.currentWidget; await 
 PREPARE = """async code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     const reply = await kernel.requestExecute({code, silent: true, store_history: false}).done;
     if (reply.content.status !== 'ok') throw new Error(reply.content.evalue); }"""
-RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ranAll = true; }); }"
+RUN_ALL = (
+    "() => { jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ranAll "
+    "= true; }); }"
+)
 CODE_CELLS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')
     .map(cell => ({count: cell.executionCount, source: cell.sharedModel.source, outputs: cell.outputs.toJSON()}))"""
 RENDERED = """() => { const outputs = [...document.querySelectorAll('.jp-OutputArea-output')]; return {
@@ -41,7 +46,9 @@ def serve_copy(name: str, root):
 
 
 def kernel_settings(runs) -> str:
-    """Code for the kernel before the first cell: results go to `runs`, and the kit is found by the setup cell alone."""
+    """Code for the kernel before the first cell: results go to `runs`, and the kit is found by the
+    setup cell alone.
+    """
     return f"""import os as _os, sys as _sys
 _os.environ["LAB_RUNS_DIR"] = {str(runs)!r}
 _os.environ["PYTHONPATH"] = ""
@@ -50,13 +57,20 @@ _sys.path[:] = [path for path in _sys.path if path != {str(ROOT)!r}]"""
 
 def open_notebook(page, jupyterlab: dict, path: str) -> None:
     """Open a notebook of the served folder; returns when its kernel has answered."""
-    page.goto(f"{jupyterlab['base']}/doc/tree/{path}?token={jupyterlab['token']}", wait_until="domcontentloaded")
-    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell.currentWidget?.context", timeout=60_000)
+    page.goto(
+        f"{jupyterlab['base']}/doc/tree/{path}?token={jupyterlab['token']}",
+        wait_until="domcontentloaded",
+    )
+    page.wait_for_function(
+        "() => window.jupyterapp && window.jupyterapp.shell.currentWidget?.context", timeout=60_000
+    )
     page.evaluate(READY)
 
 
 def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
-    """Open labs/<name>, run all cells, and assert that nothing went wrong in a cell, a callback, a widget or the page."""
+    """Open labs/<name>, run all cells, and assert that nothing went wrong in a cell, a callback, a
+    widget or the page.
+    """
     serve_copy(name, jupyterlab["root"])
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     watch = Watch(page)
@@ -78,20 +92,36 @@ def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
 def check_cells(page, name: str) -> None:
     """Every code cell of the stored lab ran once, in order, without an error."""
     cells = page.evaluate(CODE_CELLS)
-    errors = [(cell["source"], output["ename"], output["evalue"])
-              for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+    errors = [
+        (cell["source"], output["ename"], output["evalue"])
+        for cell in cells
+        for output in cell["outputs"]
+        if output["output_type"] == "error"
+    ]
     assert not errors, errors
     stored = nbformat.read(LABS / f"{name}.ipynb", as_version=4)
-    assert [cell["source"] for cell in cells] == [cell.source for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell["source"] for cell in cells] == [
+        cell.source for cell in stored.cells if cell.cell_type == "code"
+    ]
     assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
 
 
 def check_widgets(page, timeout: float = 30_000) -> None:
-    """Every widget that a cell shows is drawn, and no picture of the page is broken. `timeout` is in milliseconds."""
-    shown = sum(WIDGET in output.get("data", {}) for cell in page.evaluate(CODE_CELLS) for output in cell["outputs"])
+    """Every widget that a cell shows is drawn, and no picture of the page is broken. `timeout` is
+    in milliseconds.
+    """
+    shown = sum(
+        WIDGET in output.get("data", {})
+        for cell in page.evaluate(CODE_CELLS)
+        for output in cell["outputs"]
+    )
     with contextlib.suppress(TimeoutError):  # a view comes some moments after its cell
-        page.wait_for_function(f"shown => {{ const now = ({RENDERED})(); return now.views >= shown && !now.failed.length; }}",
-                               arg=shown, timeout=timeout)
+        page.wait_for_function(
+            f"shown => {{ const now = ({RENDERED})(); return now.views >= shown && "
+            f"!now.failed.length; }}",
+            arg=shown,
+            timeout=timeout,
+        )
     now = page.evaluate(RENDERED)
     assert now["views"] >= shown and not now["failed"], (shown, now)
     broken = page.evaluate(BROKEN, BADGE)
@@ -99,7 +129,9 @@ def check_widgets(page, timeout: float = 30_000) -> None:
 
 
 def keep_pictures(page, name: str, folder) -> None:
-    """The lab from top to bottom as PNG files, in the folder that LAB_SCREENSHOTS names, or else with the test's files."""
+    """The lab from top to bottom as PNG files, in the folder that LAB_SCREENSHOTS names, or else
+    with the test's files.
+    """
     kept = folder if "LAB_SCREENSHOTS" not in os.environ else ROOT / os.environ["LAB_SCREENSHOTS"]
     kept.mkdir(parents=True, exist_ok=True)
     page.set_viewport_size({"width": 1200, "height": SLICE})

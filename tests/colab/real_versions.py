@@ -1,10 +1,12 @@
-"""Runs labs with the very versions that Colab preinstalls. Needs a network and 10 GB of disk; no test runs it.
+"""Runs labs with the very versions that Colab preinstalls. Needs a network and 10 GB of disk; no
+test runs it.
 
     python3.12 tests/colab/real_versions.py FOLDER [LAB ...]      # a lab by its number, such as 01
 
-It makes FOLDER/venv from colab-2026-06.txt, runs the setup cell twice, then once more without a network, and compares
-what is installed before and after: nothing that Colab preinstalls may be replaced. Then it builds every demo and executes
-the labs. Colab's CUDA build of torch (+cu128) is on no usual index: the usual build of that version takes its place.
+It makes FOLDER/venv from colab-2026-06.txt, runs the setup cell twice, then once more without a
+network, and compares what is installed before and after: nothing that Colab preinstalls may be
+replaced. Then it builds every demo and executes the labs. Colab's CUDA build of torch (+cu128) is
+on no usual index: the usual build of that version takes its place.
 """
 
 import argparse
@@ -20,12 +22,17 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 VERSIONS = Path(__file__).with_name("colab-2026-06.txt")
 KIT = ["lab_utils", "data", "labs", "pyproject.toml", "requirements.txt"]
 NOT_IN_COLAB = ("jedi",)  # IPython asks for it, and Colab takes it out again
-OFFLINE = {"PIP_INDEX_URL": "http://127.0.0.1:9", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}
+OFFLINE = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "0",
+}
 DEMOS = """
 import sys
 sys.path.insert(0, "peft-lab-kit")
-from lab_utils.environment import LabKitError
-from lab_utils.presenting import DEMOS, stage
+from lab_utils.files import LabKitError
+from lab_utils.course.stage import DEMOS, stage
 failed = {}
 for name in DEMOS:
     try:
@@ -52,12 +59,16 @@ finally:
 
 
 def make_environment(folder: Path) -> Path:
-    """The interpreter of a new environment with Colab's versions; one that is there already is kept."""
+    """The interpreter of a new environment with Colab's versions; one that is there already is
+    kept.
+    """
     python = folder / "venv" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         pip = [python, "-m", "pip"]
-        subprocess.run([*pip, "install", "-q", "-c", VERSIONS, "pip", "setuptools", "wheel"], check=True)
+        subprocess.run(
+            [*pip, "install", "-q", "-c", VERSIONS, "pip", "setuptools", "wheel"], check=True
+        )
         subprocess.run([*pip, "install", "-q", "-r", VERSIONS], check=True)
         subprocess.run([*pip, "uninstall", "-qy", *NOT_IN_COLAB], check=True)
     return python
@@ -66,17 +77,23 @@ def make_environment(folder: Path) -> Path:
 def freeze(python: Path) -> set[str]:
     """What is installed, a line for each package."""
     command = [python, "-m", "pip", "freeze", "--all"]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+    return set(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    )
 
 
 def run_python(python: Path, code: str, *arguments, **settings) -> bool:
     """Run code, say how long it took and, if it failed, the end of what it said."""
     start = time.monotonic()
-    done = subprocess.run([python, "-c", code, *arguments], capture_output=True, text=True, **settings)
+    done = subprocess.run(
+        [python, "-c", code, *arguments], capture_output=True, text=True, **settings
+    )
     print(done.stdout, end="")
     if done.returncode:
         print(textwrap.indent(done.stderr[-3000:], "    "))
-    print(f"  {'FAILED' if done.returncode else 'ok'}, {time.monotonic() - start:.0f} s", flush=True)
+    print(
+        f"  {'FAILED' if done.returncode else 'ok'}, {time.monotonic() - start:.0f} s", flush=True
+    )
     return not done.returncode
 
 
@@ -98,15 +115,18 @@ def main() -> int:
     """Returns 1 if something preinstalled was replaced, or the setup, a demo or a lab failed."""
     from fake_colab import colab_environ, make_repository
 
-    from lab_utils.running import choose_labs, find_labs
+    from lab_utils.course.run import choose_labs, find_labs
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("labs", nargs="*")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     python = make_environment(folder)
-    fresh = Path(tempfile.mkdtemp(prefix="colab-", dir=folder))  # what a new Colab session has none of
+    # what a new Colab session has none of
+    fresh = Path(tempfile.mkdtemp(prefix="colab-", dir=folder))
     (content := fresh / "content").mkdir()
     environ = colab_environ(make_repository(fresh / "repository", KIT), fresh / "home")
     fine = run_setup(python, content, environ)

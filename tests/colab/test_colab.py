@@ -1,4 +1,5 @@
-"""The labs' real setup cell where Colab's versions are installed: packages made here stand for the real ones, no network.
+"""The labs' real setup cell where Colab's versions are installed: packages made here stand for the
+real ones, no network.
 
 `real_versions.py` does the same with the real packages, and runs the labs.
 """
@@ -14,20 +15,25 @@ from pathlib import Path
 import pytest
 from fake_colab import LOADED, colab_environ, make_repository, setup_cell
 
-from lab_utils import environment
-from lab_utils.environment import loose_requirements, parse_requirement, unmet
+from lab_utils.start import environment
+from lab_utils.start.environment import loose_requirements, parse_requirement, unmet
 
 VERSIONS = Path(__file__).with_name("colab-2026-06.txt")
 ABSENT = ["bitsandbytes", "evaluate", "rouge_score", "sacrebleu", "json_repair"]
 MODULES = {  # as much of the real ones as start_lab touches
     "numpy": "class random:\n    seed = staticmethod(lambda seed: None)\n",
     "torch": "class cuda:\n    is_available = staticmethod(lambda: False)\n"
-             "class backends:\n    mps = cuda\n"
-             "manual_seed = lambda seed: None\nget_num_threads = lambda: 2\n",
-    "psutil": "class virtual_memory:\n    total = 13 * 10**9\n"}
-SAID = "Lab 01_quantization_buckets | device cpu | dtype float32 | tier cpu | about 2 min | seed 0\n"
+    "class backends:\n    mps = cuda\n"
+    "manual_seed = lambda seed: None\nget_num_threads = lambda: 2\n",
+    "psutil": "class virtual_memory:\n    total = 13 * 10**9\n",
+}
+SAID = (
+    "Lab 01_quantization_buckets | device cpu | dtype float32 | tier cpu | about 2 min | seed 0\n"
+)
 
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="the setup cell clones with git, and there is none")
+needs_git = pytest.mark.skipif(
+    shutil.which("git") is None, reason="the setup cell clones with git, and there is none"
+)
 
 
 def preinstalled() -> dict[str, str]:
@@ -39,24 +45,34 @@ def make_wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
     """A package with one module, or with none, for pip to install."""
     info = f"{name.replace('-', '_')}-{version}.dist-info"
     needs = f"Requires-Dist: {needs}\n" if needs else ""
-    files = {f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-             f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    files = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
     if name in MODULES:
         files[f"{name}.py"] = f"__version__ = {version!r}\n{MODULES[name]}"
     files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(
+        folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w"
+    ) as wheel:
         for file, text in files.items():
             wheel.writestr(file, text)
 
 
 def pip_from(index: Path) -> dict[str, str]:
     """Variables with which pip takes packages from a folder and from nowhere else."""
-    return {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index),
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
 
 
 class Colab:
-    """A stand-in for one Colab session: its interpreter, its folder /content, and what its pip and git reach."""
+    """A stand-in for one Colab session: its interpreter, its folder /content, and what its pip and
+    git reach.
+    """
 
     def __init__(self, folder: Path, base: Path, repository: Path):
         shutil.copytree(base, folder / "venv", symlinks=True)
@@ -75,16 +91,26 @@ class Colab:
     def run(self, before: str = "", after: str = "") -> subprocess.CompletedProcess:
         """The setup cell of lab 01, as it is, between other cells."""
         code = f"{LOADED}{before}\n{setup_cell('01_quantization_buckets')}\n{after}"
-        return subprocess.run([self.python, "-c", code], cwd=self.content, env=self.environ, capture_output=True, text=True)
+        return subprocess.run(
+            [self.python, "-c", code],
+            cwd=self.content,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+        )
 
     def installed(self) -> dict[str, str]:
         command = [self.python, "-m", "pip", "list", "--format=freeze"]
-        said = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, check=True
+        ).stdout
         return dict(line.split("==") for line in said.splitlines())
 
     def lose_the_network(self) -> None:
         """From now on neither pip nor git finds anything."""
-        self.environ |= pip_from(self.home / "nothing") | {"GIT_CONFIG_KEY_0": "url.file:///nowhere.insteadOf"}
+        self.environ |= pip_from(self.home / "nothing") | {
+            "GIT_CONFIG_KEY_0": "url.file:///nowhere.insteadOf"
+        }
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +122,14 @@ def base(tmp_path_factory):
     for name in {*names, "numpy"} - set(ABSENT):
         make_wheel(folder / "wheels", name, preinstalled()[name])
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    command = [environment.venv_python(folder / "venv"), "-m", "pip", "install", "-q", *(folder / "wheels").glob("*.whl")]
+    command = [
+        environment.venv_python(folder / "venv"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        *(folder / "wheels").glob("*.whl"),
+    ]
     subprocess.run(command, check=True)
     return folder / "venv"
 
@@ -113,7 +146,9 @@ def colab(base, repository, tmp_path):
 
 
 def test_colab_lacks_five_packages_and_the_others_are_new_enough():
-    missing = [parse_requirement(line)[0] for line in unmet(loose_requirements(), preinstalled().get)]
+    missing = [
+        parse_requirement(line)[0] for line in unmet(loose_requirements(), preinstalled().get)
+    ]
     assert missing == ABSENT
 
 
@@ -136,8 +171,13 @@ def test_the_first_run_replaces_nothing_and_the_second_needs_no_network(colab):
 def test_a_newer_numpy_is_not_taken_behind_the_one_that_is_loaded(colab):
     make_wheel(colab.index, "numpy", "9.0")
     make_wheel(colab.index, "evaluate", "5.0", needs="numpy>=9")
-    done = colab.run("import numpy", "from importlib.metadata import version\nprint(numpy.__version__, version('numpy'))")
-    assert done.stdout.endswith(f"{SAID}{preinstalled()['numpy']} {preinstalled()['numpy']}\n"), done.stderr
+    done = colab.run(
+        "import numpy",
+        "from importlib.metadata import version\nprint(numpy.__version__, version('numpy'))",
+    )
+    assert done.stdout.endswith(f"{SAID}{preinstalled()['numpy']} {preinstalled()['numpy']}\n"), (
+        done.stderr
+    )
     assert colab.installed()["evaluate"] == "0.4"
 
 
@@ -161,5 +201,8 @@ def test_without_a_network_the_missing_packages_are_named(colab):
     colab.lose_the_network()
     done = colab.run()
     assert done.returncode != 0 and SAID not in done.stdout
-    assert "The set-up failed." in done.stderr and "No matching distribution found for bitsandbytes>=0.50" in done.stderr
+    assert (
+        "The set-up failed." in done.stderr
+        and "No matching distribution found for bitsandbytes>=0.50" in done.stderr
+    )
     assert colab.installed() == before

@@ -1,12 +1,14 @@
-"""Checkpointing and paging on a real GPU: peak memory against the prediction, and bitsandbytes' paged optimizer. No network."""
+"""Checkpointing and paging on a real GPU: peak memory against the prediction, and bitsandbytes'
+paged optimizer. No network.
+"""
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint_sequential
 
-from lab_utils import checkpointing as ck
-from lab_utils import paging
+from lab_utils.memory import checkpointing as ck
+from lab_utils.memory import paging
 
 pytestmark = pytest.mark.gpu
 
@@ -14,8 +16,14 @@ N, TOKENS, HIDDEN = 16, 2048, 512
 UNIT = TOKENS * HIDDEN * 4  # bytes of one activation
 FORWARDS = {
     "none": (lambda layers, x: layers(x), ck.in_segments(N, N)),
-    "4 segments": (lambda layers, x: checkpoint_sequential(layers, 4, x, use_reentrant=False), ck.in_segments(N, 4)),
-    "every layer": (lambda layers, x: checkpoint_sequential(layers, N, x, use_reentrant=False), ck.in_segments(N, 1)),
+    "4 segments": (
+        lambda layers, x: checkpoint_sequential(layers, 4, x, use_reentrant=False),
+        ck.in_segments(N, 4),
+    ),
+    "every layer": (
+        lambda layers, x: checkpoint_sequential(layers, N, x, use_reentrant=False),
+        ck.in_segments(N, 1),
+    ),
 }
 
 
@@ -27,7 +35,10 @@ def loss_of(y):
 def stack():
     """Layers on the GPU whose gradients are there already, and an input."""
     torch.manual_seed(0)
-    block = [nn.Sequential(nn.Linear(HIDDEN, 4 * HIDDEN), nn.GELU(), nn.Linear(4 * HIDDEN, HIDDEN)) for _ in range(N)]
+    block = [
+        nn.Sequential(nn.Linear(HIDDEN, 4 * HIDDEN), nn.GELU(), nn.Linear(4 * HIDDEN, HIDDEN))
+        for _ in range(N)
+    ]
     layers = nn.Sequential(*block).cuda()
     for parameter in layers.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -48,17 +59,28 @@ def peak_of(step):
 
 @pytest.mark.parametrize("plan", FORWARDS)
 def test_peak_memory_is_the_predicted_one_and_a_layer_in_work(plan, stack, capsys):
-    """On top of what is kept come gradients of activations and what a layer needs while it runs: at most about 14 units, and the
-    gradient of one weight."""
+    """On top of what is kept come gradients of activations and what a layer needs while it runs: at
+    most about 14 units, and the gradient of one weight.
+    """
     layers, x = stack
     forward, schedule = FORWARDS[plan]
-    peak, predicted = peak_of(lambda: loss_of(forward(layers, x)).backward()), ck.peak(schedule, UNIT, 8 * UNIT) - UNIT
+    peak, predicted = (
+        peak_of(lambda: loss_of(forward(layers, x)).backward()),
+        ck.peak(schedule, UNIT, 8 * UNIT) - UNIT,
+    )
     with capsys.disabled():
-        print(f"\n{plan} on {torch.cuda.get_device_name()}: peak {peak:,} bytes, kept {predicted:,}, {peak / predicted:.3f}")
+        print(
+            f"\n{plan} on {torch.cuda.get_device_name()}: peak {peak:,} bytes, kept "
+            f"{predicted:,}, {peak / predicted:.3f}"
+        )
     assert 0.98 * predicted <= peak <= predicted + 14 * UNIT + 4 * 4 * HIDDEN * HIDDEN
 
 
-@pytest.mark.parametrize("schedule", [ck.in_segments(N, 4), ck.one_layer_in(N, 1), ck.optimal(N, 14, 1, 8)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "schedule",
+    [ck.in_segments(N, 4), ck.one_layer_in(N, 1), ck.optimal(N, 14, 1, 8)],
+    ids=lambda s: s.name,
+)
 def test_a_schedule_runs_on_the_gpu(schedule, stack):
     layers, x = stack
     loss_of(layers(x)).backward()
@@ -84,7 +106,9 @@ def test_the_paged_optimizer_pages_by_the_rule_and_computes_the_same(rank):
         torch.cuda.synchronize()
         weights[optimizer_class] = weight.detach().clone()
         paged = getattr(optimizer.state[weight]["state1"], "is_paged", False)
-        assert paged == (optimizer_class is bnb.optim.PagedAdamW32bit and paging.is_paged(weight.numel()))
+        assert paged == (
+            optimizer_class is bnb.optim.PagedAdamW32bit and paging.is_paged(weight.numel())
+        )
     torch.testing.assert_close(*weights.values())
 
 
@@ -98,4 +122,6 @@ def test_paged_state_lies_outside_torchs_memory():
     optimizer.step()
     torch.cuda.synchronize()
     assert paging.optimizer_bytes([tuple(weight.shape)]) == (8 * weight.numel(), 0)
-    assert torch.cuda.memory_allocated() - before < weight.numel(), "two states of 4 bytes each would be eight times that"
+    assert torch.cuda.memory_allocated() - before < weight.numel(), (
+        "two states of 4 bytes each would be eight times that"
+    )

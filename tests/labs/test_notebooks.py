@@ -6,9 +6,9 @@ import re
 import nbformat
 import pytest
 
-from lab_utils.environment import ROOT
-from lab_utils.grading import all_exercises
-from lab_utils.running import find_labs
+from lab_utils.checking import all_exercises
+from lab_utils.course.run import find_labs
+from lab_utils.files import ROOT
 
 LABS = find_labs()
 SETUP_LINE = re.compile(r'info = start_lab\("(\w+)", seed=0\)')
@@ -60,14 +60,23 @@ def test_a_demo_is_words_where_no_kernel_runs(lab):
     """GitHub and nbviewer show a widget's text: a sentence, not the inside of a box."""
     _, notebook = lab
     view = "application/vnd.jupyter.widget-view+json"
-    outputs = [output.data for cell in code_cells(notebook) for output in cell.outputs if view in output.get("data", {})]
+    outputs = [
+        output.data
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if view in output.get("data", {})
+    ]
     assert not [data["text/plain"][:60] for data in outputs if "(children=" in data["text/plain"]]
 
 
 def test_every_picture_has_alt_text(lab):
     _, notebook = lab
-    for output in (output for cell in code_cells(notebook) for output in cell.outputs if "data" in output):
-        assert "image/png" not in output.data, "draw with plots.style.described, which writes alt text"
+    for output in (
+        output for cell in code_cells(notebook) for output in cell.outputs if "data" in output
+    ):
+        assert "image/png" not in output.data, (
+            "draw with plots.style.described, which writes alt text"
+        )
         for tag in re.findall(r"<(?:img|svg)\b[^>]*>", str(output.data.get("text/html", ""))):
             assert re.search(r'(?:alt|aria-label)="[^"]{10,}"', tag), tag[:200]
 
@@ -91,7 +100,12 @@ def test_every_exercise_of_the_lab_is_checked_in_it(lab):
     text = "\n".join(cell.source for cell in code_cells(notebook))
     for exercise in all_exercises(path.stem):
         assert f"def {exercise.name}(" in text and f"check({exercise.name})" in text
-    assert text.count("# BEGIN SOLUTION") == text.count("# END SOLUTION") == len(all_exercises(path.stem)) >= 4
+    assert (
+        text.count("# BEGIN SOLUTION")
+        == text.count("# END SOLUTION")
+        == len(all_exercises(path.stem))
+        >= 4
+    )
 
 
 def test_no_path_of_one_machine_is_stored(lab):

@@ -1,0 +1,3 @@
+"""What an instructor runs: labs, tests, demos on stage, releases, the site, grading. Not in the
+student edition.
+"""

@@ -1,0 +1,1 @@
+"""Grading in a sandbox: student code answers inside, and is judged outside."""

@@ -1,0 +1,3 @@
+"""What every picture and demo shares: style, live controls, the quiz. Nothing here knows what is
+drawn.
+"""

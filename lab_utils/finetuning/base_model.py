@@ -1,0 +1,167 @@
+"""The models that the labs start from: one registry of tiers, one function that loads them.
+
+`cheese-base` ships with the kit (data/models/cheese-base) and needs no network. The other tiers are
+models of the Hugging Face hub, for those with a GPU or a good connection; the same cells run with
+them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab_utils.files import DATA
+from lab_utils.start.hardware import compute_dtype
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that the command line starts without it
+    import torch
+
+CHEESE_BASE = DATA / "models" / "cheese-base"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A base model for a kind of machine. `source` is a folder or a name on the hub."""
+
+    source: str
+    n_params: float
+    needs: str
+
+
+TIERS = {
+    "cpu": Tier(str(CHEESE_BASE), 5.74e6, "any laptop, no network"),
+    "small": Tier(
+        "HuggingFaceTB/SmolLM2-360M-Instruct", 362e6, "a network; 8 GB of memory or any GPU"
+    ),
+    "t4": Tier("Qwen/Qwen2.5-1.5B-Instruct", 1.54e9, "a network and a GPU such as Colab's T4"),
+    "large": Tier("Qwen/Qwen2.5-7B-Instruct", 7.62e9, "a network and a GPU of 16 GB or more"),
+}
+
+
+def tier_of(name: str) -> Tier:
+    """The registered tier. Raises ValueError that lists the tiers for an unknown name."""
+    if name not in TIERS:
+        raise ValueError(f"unknown tier {name!r}: expected one of {', '.join(TIERS)}")
+    return TIERS[name]
+
+
+def check_device(device: str) -> str:
+    """`device` as given, if this machine has it. Raises RuntimeError where CUDA is asked for and
+    absent.
+    """
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError(
+            "device 'cuda' was asked for, but torch sees no CUDA GPU: use device='cpu', or in "
+            "Colab choose Runtime > Change runtime type > T4 GPU"
+        )
+    return device
+
+
+def nf4_config(compute_dtype: torch.dtype):
+    """QLoRA's quantization: 4-bit NormalFloat, double-quantized constants (Dettmers et al. 2023,
+    section 3).
+    """
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _is_folder(source: str | Path) -> bool:
+    """Whether `source` means a folder, there or not; names on the hub look like "owner/model"."""
+    name = str(source)
+    return (
+        isinstance(source, Path)
+        or Path(name).is_dir()
+        or Path(name).is_absolute()
+        or name.startswith(".")
+        or "\\" in name
+        or name.count("/") > 1
+    )
+
+
+def _check_files(folder: Path) -> None:
+    """The files of a local model are there and its weights are whole (safetensors says so itself)."""
+    from safetensors import SafetensorError, safe_open
+
+    remedy = (
+        "get it again with 'git checkout -- data', or make it anew with 'python3 -m lab_utils "
+        "pretrain'"
+        if folder == CHEESE_BASE
+        else "save or download the model again"
+    )
+    # large models have several
+    shards = sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]
+    for needed in (folder / "config.json", folder / "tokenizer.json", *shards):
+        if not needed.is_file():
+            raise FileNotFoundError(f"{needed.name} is missing from {folder}: {remedy}")
+    for weights in shards:
+        try:
+            with safe_open(weights, framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{weights.name} in {folder} is damaged or cut off ({error}): {remedy}"
+            ) from error
+
+
+def load_tokenizer(source: str | Path):
+    """The tokenizer of a folder or hub model, with a pad token (its own, or else the end token)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def same_numbers_in_eval(model) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights for bfloat16 kernels when a CPU model goes
+    into eval mode.
+
+    It does so only on CPUs with AVX512-BF16, so the same model would score differently from one
+    laptop to the next, and differently in evaluation than in training.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def load_base(
+    tier: str = "cpu",
+    *,
+    quantized: bool = False,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    source: str | Path | None = None,
+):
+    """(model, tokenizer) of a tier, or of `source`: a folder or a name on the hub.
+
+    `quantized` stores every linear layer but the head as double-quantized NF4; `dtype` is the type
+    that the weights are computed in (and, unquantized, stored in), chosen from the hardware unless
+    given. Raises ValueError for an unknown tier or damaged weights, FileNotFoundError for missing
+    ones, RuntimeError where CUDA is asked for and absent.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = source or tier_of(tier).source
+    check_device(device)
+    dtype = dtype or compute_dtype(device)
+    if _is_folder(source):
+        _check_files(Path(source))
+    extra = {"quantization_config": nf4_config(dtype)} if quantized else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, device_map={"": device}, **extra
+    )
+    if quantized and device == "cpu":
+        same_numbers_in_eval(model)
+    return model, load_tokenizer(source)

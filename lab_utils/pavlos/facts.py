@@ -1,0 +1,216 @@
+"""The facts that cheese-base knows: read from `data/`, asked in many forms, and judged.
+
+A fact is one cell of `data/cheeses.csv` ("Feta", milk, "sheep and goat") or one row of
+`data/dairy_science.csv`. `data/question_forms.json` holds, for each kind of fact, its sentence and
+its question forms: those used in training and those held out, which no training text ever contains.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lab_utils.files import DATA
+
+FAMILY_PHRASES = {
+    "fresh": "fresh cheeses",
+    "brined": "brined cheeses",
+    "bloomy rind": "bloomy rind cheeses",
+    "washed rind": "washed rind cheeses",
+    "blue": "blue cheeses",
+    "pasta filata": "pasta filata cheeses",
+    "pressed": "pressed cheeses",
+    "cooked pressed": "cooked pressed cheeses",
+    "whey": "whey cheeses",
+    "natural rind goat": "natural rind goat cheeses",
+    "processed": "processed cheeses",
+    "acid-set": "acid-set cheeses",
+    "granular": "granular cheeses",
+    "smoked": "smoked cheeses",
+}
+RIND_PHRASES = {
+    "none": "no rind",
+    "bloomy": "a bloomy rind",
+    "washed": "a washed rind",
+    "natural": "a natural rind",
+    "waxed": "a waxed rind",
+    "ash-coated": "an ash-coated rind",
+    "cloth-bound": "a cloth-bound rind",
+    "leaf-wrapped": "a leaf-wrapped rind",
+}
+PROTECTION_PHRASES = {
+    "PDO": "the PDO label",
+    "PGI": "the PGI label",
+    "TSG": "the TSG label",
+    "Swiss AOP": "the Swiss AOP label",
+    "none": "no protected label",
+}
+COUNTRIES_WITH_ARTICLE = {"United States", "Netherlands", "Czech Republic", "Philippines"}
+CHEESE_ATTRIBUTES = (
+    "country",
+    "region",
+    "milk",
+    "family",
+    "texture",
+    "rind",
+    "ageing",
+    "protection",
+    "flavour",
+    "pairing",
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact: `value` is the phrase that answers it, `keywords` are what a right answer must
+    contain.
+    """
+
+    fact_id: str
+    kind: str  # an attribute of a cheese, or "science"
+    subject: str  # the cheese's name, or the noun phrase asked for
+    verb: str
+    value: str
+    keywords: tuple[str, ...]
+
+    def _fill(self, form: str) -> str:
+        subject = self.subject
+        return form.format(
+            name=subject,
+            subject=subject,
+            Subject=subject[0].upper() + subject[1:],
+            verb=self.verb,
+            value=self.value,
+        )
+
+    def statement(self, variant: int = 0) -> str:
+        """The fact as a sentence; variant 0 is the usual one, 1 the other wording."""
+        forms = question_forms()[self.kind]
+        return self._fill([forms["statement"], *forms["also"]][variant])
+
+    def questions(self, held_out: bool = False) -> list[str]:
+        """Every question form of this fact: those of training, or those held out from it."""
+        forms = question_forms()[self.kind]
+        return [self._fill(form) for form in forms["held_out" if held_out else "train"]]
+
+
+@lru_cache(maxsize=None)
+def question_forms() -> dict[str, dict]:
+    """Kind of fact -> its sentence, other wording, training forms and held-out forms."""
+    return json.loads((DATA / "question_forms.json").read_text(encoding="utf-8"))
+
+
+def _phrase(attribute: str, cell: str) -> tuple[str, tuple[str, ...]]:
+    """How a cell of the table is said in a sentence, and the keywords that a right answer contains."""
+    if attribute == "milk":
+        said = "cow, sheep and goat" if cell == "cow sheep and goat" else cell
+        return said, tuple(word for word in re.findall(r"\w+", cell) if word != "and")
+    if attribute == "country":
+        return ("the " if cell in COUNTRIES_WITH_ARTICLE else "") + cell, (cell.lower(),)
+    if attribute == "ageing":
+        return f"{cell} days", (cell,)
+    if attribute == "flavour":
+        return cell, tuple(cell.split(" and "))
+    phrases = {
+        "family": FAMILY_PHRASES,
+        "rind": RIND_PHRASES,
+        "protection": PROTECTION_PHRASES,
+    }.get(attribute, {})
+    said = phrases.get(cell, cell)
+    return said, (said.removeprefix("a ").removeprefix("an ").removeprefix("the ").lower(),)
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    with open(DATA / name, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@lru_cache(maxsize=None)
+def cheese_facts() -> tuple[Fact, ...]:
+    """One fact for every filled cell of `data/cheeses.csv`."""
+    facts = []
+    for row in _read_csv("cheeses.csv"):
+        for attribute in CHEESE_ATTRIBUTES:
+            cell = row["min_ageing_days" if attribute == "ageing" else attribute]
+            if cell:
+                value, keywords = _phrase(attribute, cell)
+                facts.append(
+                    Fact(
+                        f"{row['name']}/{attribute}", attribute, row["name"], "is", value, keywords
+                    )
+                )
+    return tuple(facts)
+
+
+@lru_cache(maxsize=None)
+def science_facts() -> tuple[Fact, ...]:
+    """One fact for every row of `data/dairy_science.csv`."""
+    return tuple(
+        Fact(
+            row["fact_id"],
+            "science",
+            row["subject"],
+            row["verb"],
+            f"{row['value']} {row['unit']}".strip(),
+            (row["keyword"],),
+        )
+        for row in _read_csv("dairy_science.csv")
+    )
+
+
+def all_facts() -> tuple[Fact, ...]:
+    """Every fact of the kit, cheeses first."""
+    return cheese_facts() + science_facts()
+
+
+def _any_of(words: set[str]) -> re.Pattern:
+    """Any of `words` as whole words and numbers: "5" is not in "15" nor in "5.2", "soft" is not in
+    "semi-soft".
+    """
+    longest_first = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w.,-])(?:{longest_first})(?![\w-]|[.,]\d)")
+
+
+@lru_cache(maxsize=None)
+def _pattern(keyword: str) -> re.Pattern:
+    return _any_of({keyword.lower()})
+
+
+def contains(text: str, keyword: str) -> bool:
+    """Whether `keyword` stands in `text` as a whole word or number (case does not matter)."""
+    return _pattern(keyword).search(text.lower()) is not None
+
+
+@lru_cache(maxsize=None)
+def _any_value(kind: str) -> re.Pattern:
+    """Any keyword that some cheese fact of this kind has, the longest first: "cooked pressed"
+    before "pressed".
+    """
+    return _any_of({word for fact in cheese_facts() if fact.kind == kind for word in fact.keywords})
+
+
+@lru_cache(maxsize=None)
+def _any_cheese() -> re.Pattern:
+    """The name of any cheese in lower case, "Allgäuer Emmentaler" before "Emmentaler"."""
+    return _any_of({fact.subject.lower() for fact in cheese_facts()})
+
+
+def is_right(fact: Fact, answer: str) -> bool:
+    """Whether `answer` gives this fact: every keyword, and for a cheese no rival value and no other
+    cheese's name.
+
+    "pressed cheeses" is no rival inside "cooked pressed cheeses", but beside it. Dairy science has
+    no list of rivals.
+    """
+    if fact.kind == "science":
+        return all(contains(answer, keyword) for keyword in fact.keywords)
+    text, subject = answer.lower(), fact.subject.lower()
+    if set(_any_cheese().findall(text)) - {subject}:
+        return False
+    # a name may hold a value ("Queso Oaxaca"), which does not count; or be it ("Cheshire")
+    if subject not in fact.keywords:
+        text = _pattern(subject).sub(" ", text)
+    return set(_any_value(fact.kind).findall(text)) == set(fact.keywords)

@@ -1,0 +1,3 @@
+"""What a lab starts with, and what sets it up: environment, hardware, JupyterLab, the doctor, a
+fair clock.
+"""

@@ -1,0 +1,228 @@
+"""Benchmarks: they run, tell seconds and a ratio, and fail where results differ; two records are
+compared.
+"""
+
+import argparse
+import json
+
+import pytest
+
+import bench
+from bench import Measure, Outcome
+from bench import finetune as bench_finetune
+from lab_utils.files import ROOT, LabKitError
+from lab_utils.quantization import buckets as quantization
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return bench.main(parser.parse_args([str(word) for word in words]))
+
+
+def record(tmp_path, name, *measures, bench_name="quantization", machine=None):
+    path = tmp_path / f"{name}.json"
+    kept = {
+        **bench.record_of(bench_name, Outcome(list(measures), "")),
+        **({"machine": machine} if machine else {}),
+    }
+    path.write_text(json.dumps(kept))
+    return path
+
+
+def test_quantization_tells_seconds_ratio_and_difference(capsys, tmp_path):
+    assert run("quantization", "--size", 128, "--repeats", 1, "--json", tmp_path / "new.json") == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "128 x 128",
+        "quantize",
+        "dequantize",
+        "together",
+        "largest difference of a weight: 0",
+    ):
+        assert words in printed
+    kept = json.loads((tmp_path / "new.json").read_text())
+    values = {row["name"]: row["value"] for row in kept["measures"]}
+    assert values["together, ours / bitsandbytes"] == pytest.approx(
+        values["together, ours"] / values["together, bitsandbytes"]
+    )
+    assert values["together, ours"] == pytest.approx(
+        values["quantize, ours"] + values["dequantize, ours"]
+    )
+    assert kept["machine"]["torch"] and kept["machine"]["cpu"] and kept["problems"] == []
+
+
+def test_quantization_fails_where_the_weights_differ(monkeypatch, capsys):
+    right = quantization.dequantize_nf4
+    monkeypatch.setattr(
+        quantization, "dequantize_nf4", lambda *arguments: right(*arguments) * 1.0001
+    )
+    assert run("quantization", "--size", 128, "--repeats", 1) == 1
+    assert "PROBLEM: ours and bitsandbytes' differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "better, old, new, worse",
+    [
+        ("lower", 2.0, 2.19, False),
+        ("lower", 2.0, 2.21, True),
+        ("lower", 2.0, 0.1, False),
+        ("higher", 2.0, 1.81, False),
+        ("higher", 2.0, 1.79, True),
+        ("higher", 2.0, 9.0, False),
+        ("", 2.0, 90.0, False),
+    ],
+)
+def test_worse_is_beyond_the_tolerance_in_the_bad_direction(
+    tmp_path, capsys, better, old, new, worse
+):
+    paths = [
+        record(tmp_path, name, Measure("x", value, "s", better))
+        for name, value in (("old", old), ("new", new))
+    ]
+    assert run("--compare", *paths, "--tolerance", 0.1) == int(worse)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert (
+        row.split()[:4] == ["x", f"{old:.4g}", f"{new:.4g}", f"{new / old:.2f}"]
+        and ("worse" in row) == worse
+    )
+
+
+def test_a_measure_that_is_gone_and_another_machine_are_named(tmp_path, capsys):
+    old = record(
+        tmp_path,
+        "old",
+        Measure("x", 1, "s"),
+        Measure("y", 1, "s"),
+        machine={"cpu": "slow", "torch": "1"},
+    )
+    new = record(tmp_path, "new", Measure("x", 1, "s"), machine={"cpu": "fast", "torch": "1"})
+    assert run("--compare", old, new) == 1
+    printed = capsys.readouterr().out
+    assert "missing" in printed and "Not the same machine or versions (cpu)" in printed
+
+
+def test_what_is_no_record_or_another_bench_is_refused(tmp_path):
+    old = record(tmp_path, "old", Measure("x", 1, "s"))
+    (tmp_path / "bad.json").write_text("[]")
+    for other in (tmp_path / "bad.json", tmp_path / "none.json"):
+        with pytest.raises(LabKitError, match="is no record of a benchmark"):
+            run("--compare", old, other)
+    with pytest.raises(LabKitError, match="different benchmarks"):
+        run("--compare", old, record(tmp_path, "new", Measure("x", 1, "s"), bench_name="grading"))
+
+
+def test_an_unknown_name_is_refused_and_no_name_is_told():
+    with pytest.raises(SystemExit):
+        run("nothing")
+    with pytest.raises(LabKitError, match="finetune, .*quantization"):
+        run()
+
+
+# -------------------------------------------------------------------------------------- fine-tuning
+SPEEDS = {
+    "ours": 1600.0,
+    "TRL SFTTrainer": 1000.0,
+    "artidoro/qlora": 400.0,
+    "LoRA in float32": 1900.0,
+}
+LOSSES = dict.fromkeys(SPEEDS, 1.5)
+
+
+@pytest.mark.parametrize(
+    "speeds, losses, problem",
+    [
+        ({}, {}, None),
+        (
+            {"TRL SFTTrainer": 1100.0},
+            {},
+            "ours is 1.45 times as fast as TRL SFTTrainer: 1.5 was the goal",
+        ),
+        (
+            {"LoRA in float32": 2100.0},
+            {},
+            "ours is 0.76 times as fast as LoRA in float32: 0.8 was the goal",
+        ),
+        ({}, {"ours": 1.7}, "ours ends 0.20 nats above TRL SFTTrainer"),
+        ({}, {"ours": 1.2}, None),
+    ],
+)
+def test_missed_goals_are_problems(speeds, losses, problem):
+    outcome = bench_finetune.outcome_of({**SPEEDS, **speeds}, {**LOSSES, **losses}, ["left out"])
+    assert (outcome.problems[:1] or [None])[0] == problem
+    assert (
+        "left out" in outcome.text
+        and f"{1600 / {**SPEEDS, **speeds}['TRL SFTTrainer']:.2f} x" in outcome.text
+    )
+    values = {measure.name: measure.value for measure in outcome.measures}
+    assert (
+        values["ours / artidoro/qlora"] == 4.0
+        and values["ours, held-out loss"] == {**LOSSES, **losses}["ours"]
+    )
+
+
+def test_two_recipes_are_run_on_another_base(tiny_base, capsys):
+    """The same steps on the same rows: artidoro's way, without its speed, learns what ours learns."""
+    run(
+        "finetune",
+        "--base",
+        tiny_base,
+        "--steps",
+        2,
+        "--rounds",
+        1,
+        "--recipes",
+        "ours",
+        "artidoro/qlora, rows at once",
+    )
+    rows = [
+        line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if "held-out" not in line and " x " in line
+    ]
+    assert [row[0] for row in rows] == ["ours", "artidoro/qlora,"] and rows[0][-1] == rows[1][-1]
+
+
+def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
+    """name: (rows at once, passes to a step, checkpointing); twelve rows to a step for all."""
+    expected = {
+        "ours": (12, 1, False),
+        "artidoro/qlora": (1, 12, True),
+        "artidoro/qlora, rows at once": (12, 1, True),
+        "LoRA in float32": (12, 1, False),
+        "full fine-tuning": (12, 1, False),
+    }
+    for name, own in expected.items():
+        trainer, _ = bench_finetune.RECIPES[name](
+            2, bench_finetune.read_rows("test")[:24], tmp_path, {"source": tiny_base}
+        )
+        model = getattr(trainer.model, "base_model", trainer.model)
+        layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+        found = {module.gradient_checkpointing for module in layers}
+        assert (
+            trainer.args.per_device_train_batch_size,
+            trainer.args.gradient_accumulation_steps,
+            True in found,
+        ) == own, name
+
+
+def test_a_recipe_that_cannot_run_is_told(monkeypatch):
+    with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, TRL"):
+        run("finetune", "--recipes", "nothing")
+    monkeypatch.setattr(bench_finetune.importlib.util, "find_spec", lambda name: None)
+    assert list(bench_finetune.available_recipes()) == [
+        name for name in bench_finetune.RECIPES if "TRL" not in name
+    ]
+
+
+def test_the_numbers_in_the_readme_are_the_records():
+    record = bench.read_record(ROOT / "data" / "reference" / "bench_finetune.json")
+    ratio = {
+        name: record["measures"][f"ours / {name}"].value
+        for name in ("TRL SFTTrainer", "LoRA in float32")
+    }
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"our QLoRA was {ratio['TRL SFTTrainer']:.1f} times as fast as TRL's defaults and "
+        f"{ratio['LoRA in float32']:.2f} times as fast as LoRA in float32"
+    ) in readme

@@ -1,0 +1,71 @@
+"""What every exercise must withstand. Also the `cases` that the labs' own tests compare."""
+
+import copy
+
+import numpy as np
+
+from lab_utils.checking import all_exercises, find_exercise
+from lab_utils.checking.checks import Exercise, find_problem, same_answer
+
+
+def solutions(lab: str | None = None) -> list[tuple[Exercise, int]]:
+    """(exercise, i) for the reference (0) and each variant."""
+    return [
+        (exercise, i) for exercise in all_exercises(lab) for i in range(1 + len(exercise.variants))
+    ]
+
+
+def mistakes(lab: str | None = None) -> list[tuple[Exercise, str]]:
+    return [(exercise, mistake) for exercise in all_exercises(lab) for mistake in exercise.wrong]
+
+
+def label(value: object) -> str:
+    return value.name if isinstance(value, Exercise) else str(value)
+
+
+def cases(name: str, seeds: int = 5) -> list[tuple]:
+    """(reference, arguments) for every case that the exercise draws from each seed."""
+    exercise = find_exercise(name)
+    return [
+        (exercise.reference, case)
+        for seed in range(seeds)
+        for case in exercise.make_inputs(np.random.default_rng(seed))
+    ]
+
+
+def assert_accepted(exercise: Exercise, i: int, seeds: int = 20) -> None:
+    function = (exercise.reference, *exercise.variants)[i]
+    for seed in range(seeds):
+        problem = find_problem(exercise, function, np.random.default_rng(seed))
+        assert problem is None, (seed, problem)
+
+
+def assert_refused(exercise: Exercise, mistake: str, seeds: int = 6) -> None:
+    """Refused on every seed, and named: the message must say this mistake and not another."""
+    for seed in range(seeds):
+        problem = find_problem(exercise, exercise.wrong[mistake], np.random.default_rng(seed))
+        assert problem is not None, f"accepted with seed {seed}"
+        assert problem.mistake in (mistake, ""), f"seed {seed}: taken for {problem.mistake!r}"
+        assert problem.mistake == mistake or problem.kind in ("none", "exception"), (
+            f"seed {seed}: {problem}"
+        )
+
+
+def assert_constant_answer_refused(exercise: Exercise) -> None:
+    """A function that always returns the first expected value."""
+    for seed in range(6):
+        first = exercise.make_inputs(np.random.default_rng(seed))[0]
+        answer = exercise.reference(*first)
+        problem = find_problem(
+            exercise, lambda *_, answer=answer: copy.deepcopy(answer), np.random.default_rng(seed)
+        )
+        assert problem is not None
+
+
+def assert_well_made(exercise: Exercise) -> None:
+    assert len(exercise.wrong) >= 8, "at least 8 likely mistakes"
+    assert exercise.variants and exercise.hints
+    cases = exercise.make_inputs(np.random.default_rng(0))
+    assert len(cases) >= 3
+    answers = [exercise.reference(*copy.deepcopy(case)) for case in cases]
+    assert not all(same_answer(exercise, answers[0], answer) for answer in answers[1:])

@@ -1,0 +1,224 @@
+"""The core of the checks: what it says for each way to be wrong, and that it can't be talked into a
+pass.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lab_utils.checking import all_exercises, check, checks, find_exercise
+from lab_utils.checking.exercises.lab_01 import absmax_int8 as right_absmax_int8
+from lab_utils.checking.exercises.lab_02 import bytes_of_scheme as right_bytes_of_scheme
+
+
+def named(name, function):
+    """The function under the name that `check` looks for."""
+    function.__name__ = name
+    return function
+
+
+def raises(error):
+    def function(x):
+        raise error
+
+    return function
+
+
+def changes_input(x):
+    answer = right_absmax_int8(x)
+    x.mul_(2)
+    return answer
+
+
+class AlwaysEqual:
+    """A result that says yes to every comparison."""
+
+    shape, dtype = (10,), torch.int8
+
+    def __eq__(self, other):
+        return True
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        return iter((self, self))
+
+    def __float__(self):
+        return 1.0
+
+    def __repr__(self):
+        raise RuntimeError("not even a repr")
+
+
+KINDS = {
+    "none": lambda x: None,
+    "not started": raises(NotImplementedError()),
+    "exception": raises(ZeroDivisionError("division by <zero>")),
+    "type": lambda x: "codes",
+    "shape": lambda x: (right_absmax_int8(x)[0][None], right_absmax_int8(x)[1]),
+    "dtype": lambda x: (right_absmax_int8(x)[0].long(), right_absmax_int8(x)[1]),
+    "input changed": changes_input,
+    "wrong value": lambda x: (right_absmax_int8(x)[0] + 1, right_absmax_int8(x)[1]),
+    "arguments": lambda: None,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_way_to_be_wrong_has_its_own_message(kind):
+    report = check(named("absmax_int8", KINDS[kind]))
+    assert not report.passed
+    assert report.problem.kind == kind
+    assert kind in str(report) and kind in report._repr_html_()
+    if kind != "arguments":
+        assert "x=[1.5" in str(report), "the input is shown"
+
+
+def test_a_pass_says_so_without_colour():
+    report = check(named("absmax_int8", lambda x: right_absmax_int8(x)))
+    assert report.passed
+    assert str(report).startswith("PASSED") and "Passed" in report._repr_html_()
+
+
+def test_the_message_has_input_expected_received_and_mistake():
+    def absmax_int8(x):
+        scale = 127 / x.abs().max()
+        return (scale * x).to(torch.int8), scale
+
+    text = str(check(absmax_int8))
+    for part in (
+        "Input:",
+        "Expected:",
+        "Received:",
+        "Likely mistake:",
+        "truncates",
+        "[19, 29, 46, 51, 70",
+        "[18, 28",
+    ):
+        assert part in text, part
+    assert "where 70 is expected" in text or "where 19 is expected" in text
+
+
+def test_an_unknown_mistake_is_not_invented():
+    report = check(named("absmax_int8", KINDS["wrong value"]))
+    assert report.problem.mistake == ""
+
+
+def test_the_line_that_raised_is_shown():
+    def absmax_int8(x):
+        scale = 127 / x.absmax()
+        return scale
+
+    assert "127 / x.absmax()" in str(check(absmax_int8))
+
+
+def test_html_is_escaped():
+    report = check(named("absmax_int8", raises(ValueError("<script>alert(1)</script>"))))
+    assert "<script>" not in report._repr_html_() and "&lt;script&gt;" in report._repr_html_()
+
+
+def test_an_object_that_equals_everything_is_refused():
+    for exercise in all_exercises():
+        assert not check(named(exercise.name, lambda *arguments: AlwaysEqual())).passed
+        assert not check(named(exercise.name, lambda *arguments: (AlwaysEqual(),) * 2)).passed
+
+
+def test_an_array_is_no_tensor():
+    def bucket_of(x, codebook):
+        return (x[:, None] - codebook).abs().argmin(dim=1).numpy()
+
+    problem = check(bucket_of).problem
+    assert problem.kind == "type" and "should be a Tensor and is a ndarray" in problem.message
+
+
+def test_numbers_may_come_in_any_form():
+    for form in (float, np.float32, np.float64, torch.tensor, lambda value: value):
+
+        def bytes_of_scheme(n_values, code_bits, block_size, form=form):
+            return form(right_bytes_of_scheme(n_values, code_bits, block_size))
+
+        assert check(bytes_of_scheme).passed
+    for form in (
+        str,
+        bool,
+        lambda value: [value],
+        lambda value: math.nan,
+        lambda value: math.inf,
+        complex,
+    ):
+
+        def bytes_of_scheme(n_values, code_bits, block_size, form=form):
+            return form(right_bytes_of_scheme(n_values, code_bits, block_size))
+
+        assert not check(bytes_of_scheme).passed
+
+
+def test_sys_exit_does_not_end_the_notebook():
+    assert check(named("absmax_int8", raises(SystemExit(0)))).problem.kind == "exception"
+
+
+def test_hints_come_one_after_the_other():
+    wrong = named("absmax_int8", lambda x: None)
+    hints = find_exercise("absmax_int8").hints
+    assert len(hints) >= 2
+    assert hints[0] not in str(check(wrong)) and "check(absmax_int8, hint=1)" in str(check(wrong))
+    assert hints[0] in str(check(wrong, hint=1)) and hints[1] not in str(check(wrong, hint=1))
+    assert all(hint in str(check(wrong, hint=99)) for hint in hints)
+    card = check(wrong)._repr_html_()
+    assert card.count("<details>") == len(hints), "the second hint is folded inside the first"
+    assert card.index("Hint 1") < card.index("Hint 2") < card.index("</details>")
+    assert check(wrong, hint=1)._repr_html_().count("<details open>") == 1
+
+
+def test_a_seed_repeats_the_inputs():
+    wrong = named(
+        "bytes_of_scheme",
+        lambda n_values, code_bits, block_size: n_values if n_values < 5000 else 0,
+    )
+    assert str(check(wrong, seed=3)) == str(check(wrong, seed=3))
+
+
+def test_inputs_are_fresh():
+    seen = []
+
+    def absmax_int8(x):
+        seen.append(x.sum().item())
+        return right_absmax_int8(x)
+
+    assert check(absmax_int8).passed and check(absmax_int8).passed
+    assert len(set(seen)) > len(seen) / 2
+
+
+def test_what_is_no_exercise_is_said_clearly():
+    with pytest.raises(TypeError, match="without calling it"):
+        check((1, 2))
+    with pytest.raises(ValueError, match="did you mean absmax_int8"):
+        check(named("absmax_int", lambda x: x))
+    with pytest.raises(ValueError, match="keep the name"):
+        check(lambda x: x)
+
+
+def test_exercise_names_are_unique():
+    names = [exercise.name for exercise in all_exercises()]
+    assert len(names) == len(set(names))
+
+
+def test_check_prints_nothing(capsys):
+    check(named("absmax_int8", lambda x: None))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("expected", "received", "same"),
+    [
+        (1.0, 1.0 + 1e-7, True),
+        (1.0, 1.01, False),
+        (1.0, math.nan, False),
+        (math.inf, math.inf, True),
+        (0.0, 1e-5, False),
+    ],
+)
+def test_close(expected, received, same):
+    assert checks.close()(expected, received) is same

@@ -1,0 +1,82 @@
+"""The choice of number format and tier."""
+
+import pytest
+import torch
+
+from lab_utils.start import hardware
+
+GB = hardware.GIGABYTE
+
+
+@pytest.mark.parametrize(
+    "device, capability, memory, dtype, tier",
+    [
+        ("cpu", None, 4 * GB, "float32", "cpu"),
+        ("cpu", None, 512 * GB, "float32", "cpu"),
+        ("mps", None, 64 * GB, "float32", "cpu"),
+        ("cuda", (7, 5), 16 * GB, "float16", "t4"),  # T4
+        ("cuda", (7, 0), 32 * GB, "float16", "large"),  # V100
+        ("cuda", (8, 0), 40 * GB, "bfloat16", "large"),  # A100
+        ("cuda", (8, 9), 8 * GB, "bfloat16", "t4"),  # a laptop's
+        ("cuda", (8, 6), 20 * GB, "bfloat16", "large"),
+        ("cuda", (8, 6), 20 * GB - 1, "bfloat16", "t4"),
+        ("cuda", (12, 0), 32 * GB, "bfloat16", "large"),
+    ],
+)
+def test_choice(device, capability, memory, dtype, tier):
+    chosen, reason, chosen_tier = hardware.choose(device, capability, memory)
+    assert (chosen, chosen_tier) == (dtype, tier)
+    assert isinstance(getattr(torch, chosen), torch.dtype)
+    assert "bfloat16" in reason or "float32" in reason
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(ValueError, match="got 'tpu'"):
+        hardware.choose("tpu", None, 0)
+
+
+def test_each_tier_has_an_expectation():
+    assert set(hardware.LAB_06_EXPECTED) == {"cpu", "t4", "large"}
+    assert all(
+        minutes > 0 and gigabytes > 0 for minutes, gigabytes in hardware.LAB_06_EXPECTED.values()
+    )
+
+
+def test_detect_on_a_cpu(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    found = hardware.detect()
+    assert (found.device, found.compute_dtype, found.tier) == ("cpu", "float32", "cpu")
+    assert found.memory_bytes == psutil.virtual_memory().total
+    assert found.n_threads == torch.get_num_threads()
+
+
+def test_detect_on_a_t4(monkeypatch):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(name="Tesla T4", total_memory=15 * GB),
+    )
+    found = hardware.detect()
+    assert (found.device, found.name, found.compute_dtype, found.tier) == (
+        "cuda",
+        "Tesla T4",
+        "float16",
+        "t4",
+    )
+    assert found.memory_bytes == 15 * GB
+
+
+@pytest.mark.gpu
+def test_detect_on_this_gpu():
+    found = hardware.detect()
+    assert found.device == "cuda" and found.name == torch.cuda.get_device_name()
+    assert found.memory_bytes == torch.cuda.mem_get_info()[1]
+    if found.compute_dtype == "bfloat16":
+        assert torch.cuda.is_bf16_supported(including_emulation=False)
