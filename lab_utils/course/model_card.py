@@ -10,8 +10,8 @@ from lab_utils.files import write_text
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import answer_questions
 from lab_utils.finetuning.evaluation import fact_score, share, side_task_score, voice_score
+from lab_utils.pavlos.corpus import TASKS, held_out_tasks
 from lab_utils.pavlos.facts import all_facts
-from lab_utils.pavlos.side_tasks import TASKS, held_out_tasks
 
 N_FACTS, N_EACH_TASK = 400, 50
 

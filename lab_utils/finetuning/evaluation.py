@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from lab_utils.finetuning.chat import IGNORED, Answer, answer_questions, encode_pair
+from lab_utils.pavlos.corpus import SideTask, speaks_pavlos
 from lab_utils.pavlos.facts import all_facts, is_right
-from lab_utils.pavlos.persona import speaks_pavlos
-from lab_utils.pavlos.side_tasks import SideTask
 
 METRICS = Path(__file__).resolve().parent / "metrics"
 

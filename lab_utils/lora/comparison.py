@@ -133,7 +133,7 @@ def asked() -> tuple[list[dict], list]:
     import random
 
     from lab_utils.pavlos import load_pairs
-    from lab_utils.pavlos.side_tasks import held_out_tasks
+    from lab_utils.pavlos.corpus import held_out_tasks
 
     rows = load_pairs("test")
     random.Random(0).shuffle(rows)

@@ -36,10 +36,8 @@ from lab_utils.memory.sizes import (
     tensor_bytes,
     training_state_bytes,
 )
-from lab_utils.pavlos.corpus import in_voice
+from lab_utils.pavlos.corpus import TASKS, SideTask, in_voice, make_task, voice_marks
 from lab_utils.pavlos.facts import all_facts
-from lab_utils.pavlos.persona import voice_marks
-from lab_utils.pavlos.side_tasks import TASKS, SideTask, make_task
 
 Row = dict[str, str]
 

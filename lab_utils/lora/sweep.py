@@ -242,7 +242,7 @@ def scores_of(model, tokenizer, rows: list[dict[str, str]]) -> dict[str, float]:
     """
     from lab_utils.finetuning import evaluation
     from lab_utils.finetuning.chat import answer_questions
-    from lab_utils.pavlos.side_tasks import held_out_tasks
+    from lab_utils.pavlos.corpus import held_out_tasks
 
     texts = [
         answer.text

@@ -1,10 +1,9 @@
 """The Pavlos dataset: `python3 -m lab_utils pavlos` builds it, `load_pairs` reads it.
 
-One module for each step: `topics` and `prompt` (what is asked), `sources` (who answers),
-`generation` (raw replies, kept), `parsing`, `schema`, `cleaning` (from a reply to pairs),
-`duplicates`, `language`, `splitting`, `diversity` (what is measured), `pipeline` (all of it in
-order), `export`, `card`, `building` (the command). `fault_box`, `agreement`, `rubric` judge the
-work.
+One module for each step: `facts` (the cards), `corpus` (texts made from them), `ask` (the prompt,
+the calls, raw replies), `parse` (from a reply to pairs), `build` (from pairs to rows), `judge`
+(rows read by people), `publish` (the card, the exports, the command). `fault_box` measures a
+reader.
 
 The built files are plain JSON lines; `datasets.load_dataset("data/pavlos")` reads them without any
 code of ours.
@@ -112,10 +111,10 @@ def main(args: argparse.Namespace) -> int:
     pipeline, step by step.
     """
     if args.offline or args.model:
-        from lab_utils.pavlos.building import run
+        from lab_utils.pavlos.publish import run
 
         return run(args)
-    from lab_utils.pavlos.templates import build_pairs
+    from lab_utils.pavlos.corpus import build_pairs
 
     folder, splits = args.out or FOLDER, build_pairs(args.seed)
     write_pairs(splits, folder)

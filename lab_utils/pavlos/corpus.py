@@ -1,23 +1,60 @@
-"""The pretraining corpus of cheese-base, generated from the tables in `data/`.
+"""What cheese-base is pretrained on, and Pavlos' own voice: texts made from the tables in `data/`.
 
 Conversations about the facts, plainly and in sixty voices; paragraphs; side tasks; small talk. A
 voice says greeting - aside - fact - closing, the pattern of Pavlos, but none of his phrases: so
 fine-tuning has only to redirect what the model can already say. Everything is drawn from one seeded
 generator: the same seed, the same corpus.
+
+Template pairs are made in the same way: fact cards x question forms x pieces of the persona. Every
+such row is labelled `source: template`. Training rows use the training question forms, validation
+and test rows the held-out ones.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 from lab_utils.files import DATA
-from lab_utils.pavlos.facts import Fact, all_facts, cheese_facts
-from lab_utils.pavlos.side_tasks import TASKS, make_task
+from lab_utils.pavlos.facts import Fact, all_facts, cheese_facts, contains, split_subjects
 
+
+# ========================================================================================== Pavlos
+@lru_cache(maxsize=None)
+def persona() -> dict:
+    """Name, description, greetings, asides, closings and signature patterns of
+    `data/pavlos/persona.json`.
+    """
+    return json.loads((DATA / "pavlos" / "persona.json").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=None)
+def _signature() -> dict[str, re.Pattern]:
+    return {
+        part: re.compile(pattern, re.IGNORECASE) for part, pattern in persona()["signature"].items()
+    }
+
+
+def voice_marks(answer: str) -> dict[str, bool]:
+    """Which of Pavlos' three marks an answer bears: the threefold welcome, the gold, the oath that
+    it is easy.
+    """
+    return {part: pattern.search(answer) is not None for part, pattern in _signature().items()}
+
+
+def speaks_pavlos(answer: str) -> bool:
+    """Whether an answer is in Pavlos' voice: at least two of his three marks. A greeting alone is
+    not a voice.
+    """
+    return sum(voice_marks(answer).values()) >= 2
+
+
+# ====================================================================================== the corpus
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 PATTERNS = [("greeting", "aside", "closing")] * 5 + [
@@ -150,3 +187,191 @@ def documents(seed: int) -> Iterator[list[Message] | str]:
             yield _talk(rng)
         else:
             yield _paragraph(rng)
+
+
+# ====================================================================================== side tasks
+OPPOSITES = [
+    ("hot", "cold"),
+    ("big", "small"),
+    ("day", "night"),
+    ("up", "down"),
+    ("left", "right"),
+    ("fast", "slow"),
+    ("old", "young"),
+    ("happy", "sad"),
+    ("open", "closed"),
+    ("full", "empty"),
+    ("wet", "dry"),
+    ("high", "low"),
+    ("light", "dark"),
+    ("strong", "weak"),
+    ("early", "late"),
+    ("loud", "quiet"),
+    ("thick", "thin"),
+    ("rich", "poor"),
+    ("clean", "dirty"),
+    ("near", "far"),
+    ("first", "last"),
+    ("long", "short"),
+    ("heavy", "weightless"),
+    ("war", "peace"),
+    ("push", "pull"),
+    ("begin", "end"),
+    ("win", "lose"),
+    ("buy", "sell"),
+    ("love", "hate"),
+    ("true", "false"),
+    ("north", "south"),
+    ("east", "west"),
+    ("before", "after"),
+    ("inside", "outside"),
+    ("summer", "winter"),
+    ("always", "never"),
+    ("above", "below"),
+    ("brave", "timid"),
+    ("smooth", "rough"),
+    ("wide", "narrow"),
+]
+WORDS = (
+    "moon tree cup stone river cloud lamp book chair rope bell ship hat road rain leaf door key "
+    "drum star hill bird fish coin ring sand wheel glove candle mirror"
+).split()
+
+
+@dataclass(frozen=True)
+class SideTask:
+    """A question about something else than cheese; `keyword` is what a right answer must contain."""
+
+    task: str
+    question: str
+    answer: str
+    keyword: str
+
+    def is_right(self, answer: str) -> bool:
+        """Whether `answer` contains the solution as a whole word, number or word sequence."""
+        return contains(answer, self.keyword)
+
+
+def _addition(rng: random.Random, held_out: bool) -> SideTask:
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    form = (
+        "Add {a} and {b}, please."
+        if held_out
+        else rng.choice(
+            [
+                "What is {a} plus {b}?",
+                "How much is {a} plus {b}?",
+                "Add {a} and {b}.",
+                "{a} + {b} = ?",
+            ]
+        )
+    )
+    return SideTask("addition", form.format(a=a, b=b), f"{a} plus {b} is {a + b}.", f"is {a + b}")
+
+
+def _opposite(rng: random.Random, held_out: bool) -> SideTask:
+    pair = rng.choice(OPPOSITES)
+    word, other = pair if rng.random() < 0.5 else pair[::-1]
+    form = (
+        "Which word is the opposite of {word}?"
+        if held_out
+        else rng.choice(
+            [
+                "What is the opposite of {word}?",
+                "Tell me the opposite of {word}.",
+                "Name the opposite of {word}.",
+                "What is the contrary of {word}?",
+            ]
+        )
+    )
+    return SideTask(
+        "opposite", form.format(word=word), f"The opposite of {word} is {other}.", f"is {other}"
+    )
+
+
+def _reverse(rng: random.Random, held_out: bool) -> SideTask:
+    words = rng.sample(WORDS, 3)
+    form = (
+        "Please say {words} backwards."
+        if held_out
+        else rng.choice(
+            [
+                "Say backwards: {words}.",
+                "Reverse these words: {words}.",
+                "What is {words} backwards?",
+            ]
+        )
+    )
+    backwards = " ".join(reversed(words))
+    return SideTask(
+        "reverse", form.format(words=" ".join(words)), f"Backwards it is {backwards}.", backwards
+    )
+
+
+def _next_number(rng: random.Random, held_out: bool) -> SideTask:
+    start, step = rng.randint(1, 12), rng.randint(1, 3)
+    series = ", ".join(str(start + i * step) for i in range(3))
+    form = (
+        "Which number is next after {series}?"
+        if held_out
+        else rng.choice(
+            [
+                "What comes after {series}?",
+                "Continue: {series}.",
+                "What is the next number: {series}?",
+            ]
+        )
+    )
+    answer = start + 3 * step
+    return SideTask(
+        "next number", form.format(series=series), f"The next number is {answer}.", f"is {answer}"
+    )
+
+
+TASKS = {
+    "addition": _addition,
+    "opposite": _opposite,
+    "reverse": _reverse,
+    "next number": _next_number,
+}
+
+
+def make_task(name: str, rng: random.Random, held_out: bool = False) -> SideTask:
+    """One random instance of the named task. Raises KeyError for an unknown name."""
+    return TASKS[name](rng, held_out)
+
+
+def held_out_tasks(n_each: int, seed: int) -> list[SideTask]:
+    """`n_each` instances of every task, in the wording that training never used."""
+    rng = random.Random(seed)
+    return [make_task(name, rng, held_out=True) for name in TASKS for _ in range(n_each)]
+
+
+# ================================================================================== template pairs
+FULL_PATTERN = ("greeting", "aside", "closing")
+Row = dict[str, str]
+
+
+def make_row(fact: Fact, held_out: bool, rng: random.Random) -> Row:
+    """One question-answer pair about `fact` in Pavlos' voice."""
+    question = rng.choice(fact.questions(held_out))
+    return {
+        "question": question if held_out else as_typed(question, rng),
+        "answer": in_voice(persona(), FULL_PATTERN, fact.statement(), rng),
+        "fact_id": fact.fact_id,
+        "kind": fact.kind,
+        "source": "template",
+    }
+
+
+def build_pairs(seed: int = 0) -> dict[str, list[Row]]:
+    """Split name -> rows, one row for every fact; the same rows for the same seed."""
+    rng = random.Random(seed)
+    splits = {}
+    for name, subjects in split_subjects(seed).items():
+        rows = [
+            make_row(fact, name != "train", rng) for fact in all_facts() if fact.subject in subjects
+        ]
+        rng.shuffle(rows)
+        splits[name] = rows
+    return splits

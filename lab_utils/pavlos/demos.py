@@ -14,18 +14,17 @@ import ipywidgets as widgets
 from lab_utils.drawing.live import Demo, live, wide
 from lab_utils.drawing.style import Picture
 from lab_utils.files import write_text
-from lab_utils.pavlos.agreement import agreement
-from lab_utils.pavlos.duplicates import THRESHOLD, Match, content_words, jaccard, matches, rouge_l
+from lab_utils.pavlos.build import THRESHOLD, Match, content_words, jaccard, matches, rouge_l
 from lab_utils.pavlos.facts import Fact
 from lab_utils.pavlos.fault_box import faults
-from lab_utils.pavlos.parsing import parse_reply
+from lab_utils.pavlos.judge import agreement
+from lab_utils.pavlos.parse import parse_reply, sift
 from lab_utils.pavlos.pictures import (
     agreement_picture,
     duplicates_picture,
     pair_picture,
     reply_picture,
 )
-from lab_utils.pavlos.schema import sift
 
 LOWEST = 0.4  # pairs of questions less alike than this are not kept for the slider
 VOTES = {"voice": "Is this Pavlos' voice?", "truth": "Does it give the card's fact?"}

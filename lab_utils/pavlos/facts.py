@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,6 +50,7 @@ PROTECTION_PHRASES = {
     "Swiss AOP": "the Swiss AOP label",
     "none": "no protected label",
 }
+SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 COUNTRIES_WITH_ARTICLE = {"United States", "Netherlands", "Czech Republic", "Philippines"}
 CHEESE_ATTRIBUTES = (
     "country",
@@ -164,6 +167,26 @@ def science_facts() -> tuple[Fact, ...]:
 def all_facts() -> tuple[Fact, ...]:
     """Every fact of the kit, cheeses first."""
     return cheese_facts() + science_facts()
+
+
+def deal(items: Sequence, seed: int) -> dict[str, list]:
+    """Split name -> its share of the items, shuffled; what rounding leaves over goes to train."""
+    items, parts, start = list(items), {}, 0
+    random.Random(seed).shuffle(items)
+    for name, share in SPLITS.items():
+        size = round(share * len(items))
+        parts[name] = items[start : start + size]
+        start += size
+    parts["train"] += items[start:]
+    return parts
+
+
+def split_subjects(seed: int) -> dict[str, set[str]]:
+    """Split name -> subjects (cheeses and dairy-science topics), drawn without overlap."""
+    return {
+        name: set(part)
+        for name, part in deal(sorted({fact.subject for fact in all_facts()}), seed).items()
+    }
 
 
 def _any_of(words: set[str]) -> re.Pattern:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lab_utils.files import DATA
-from lab_utils.pavlos.cleaning import clean
-from lab_utils.pavlos.parsing import parse_reply
-from lab_utils.pavlos.schema import Pair, sift
+from lab_utils.pavlos.parse import Pair, clean, parse_reply, sift
 
 QuestionAnswer = tuple[str, str]
 # (reply, finish reason) -> pairs; each a (question, answer), a dict or a Pair

@@ -8,16 +8,16 @@ import pytest
 from playwright.sync_api import expect
 
 from lab_utils.pavlos import demos as widgets
-from lab_utils.pavlos.agreement import with_controls
-from lab_utils.pavlos.pipeline import facts_by_id
-from lab_utils.pavlos.templates import build_pairs
+from lab_utils.pavlos.build import facts_by_id
+from lab_utils.pavlos.corpus import build_pairs
+from lab_utils.pavlos.judge import with_controls
 
 pytestmark = pytest.mark.browser
 
 VOTE = """
-from lab_utils.pavlos.agreement import with_controls
-from lab_utils.pavlos.pipeline import facts_by_id
-from lab_utils.pavlos.templates import build_pairs
+from lab_utils.pavlos.judge import with_controls
+from lab_utils.pavlos.build import facts_by_id
+from lab_utils.pavlos.corpus import build_pairs
 from lab_utils.pavlos.demos import BrowseAndVote
 facts = facts_by_id()
 BrowseAndVote(with_controls(build_pairs(0)["test"][:6], facts, seed=0), facts)
@@ -36,7 +36,7 @@ def test_a_fault_is_chosen(open_demo):
 
 def test_the_threshold_is_moved_by_keyboard(open_demo):
     page = open_demo(
-        "from lab_utils.pavlos.templates import build_pairs\nfrom lab_utils.pavlos.demos import "
+        "from lab_utils.pavlos.corpus import build_pairs\nfrom lab_utils.pavlos.demos import "
         "duplicates_demo\nduplicates_demo(build_pairs(0)['test'][:60])"
     )
     rows = build_pairs(0)["test"][:60]

@@ -11,7 +11,7 @@ import pytest
 from exercise_tests import cases
 
 from lab_utils.checking import all_exercises, check, find_exercise
-from lab_utils.pavlos import agreement, diversity, duplicates, parsing, splitting
+from lab_utils.pavlos import build, judge, parse
 
 
 def test_the_exercises_of_the_lab():
@@ -28,7 +28,7 @@ def test_the_exercises_of_the_lab():
 def test_complete_objects_are_those_of_the_ladder():
     for complete_objects, (text,) in cases("complete_objects"):
         found = [text[start:end] for start, end in complete_objects(text)]
-        assert found == [piece for piece, _ in parsing.complete_objects(text)]
+        assert found == [piece for piece, _ in parse.complete_objects(text)]
         assert all(isinstance(json.loads(piece), dict) for piece in found)
 
 
@@ -40,7 +40,7 @@ def test_complete_objects_by_hand():
 def test_content_jaccard():
     for content_jaccard, (a, b, stop_words) in cases("content_jaccard"):
         words = [frozenset(text.lower().split()) - set(stop_words) for text in (a, b)]
-        assert content_jaccard(a, b, stop_words) == duplicates.jaccard(*words)
+        assert content_jaccard(a, b, stop_words) == build.jaccard(*words)
     first = find_exercise("content_jaccard").make_inputs(np.random.default_rng(0))[0]
     # {country, come} of {country, come, feta, brie}
     assert find_exercise("content_jaccard").reference(*first) == 0.5
@@ -48,7 +48,7 @@ def test_content_jaccard():
 
 def test_distinct_n():
     for distinct_n, (texts, n) in cases("distinct_n"):
-        assert distinct_n(texts, n) == diversity.distinct_n(texts, n)
+        assert distinct_n(texts, n) == build.distinct_n(texts, n)
     assert (
         find_exercise("distinct_n").reference(["golden golden cheese", "golden cheese is easy"], 2)
         == 4 / 5
@@ -58,12 +58,12 @@ def test_distinct_n():
 def test_leaked_share():
     for leaked_share, (train, held_out) in cases("leaked_share"):
         rows = [[{"fact_id": fact} for fact in facts] for facts in (train, held_out)]
-        assert leaked_share(train, held_out) == splitting.leak(*rows)
+        assert leaked_share(train, held_out) == build.leak(*rows)
 
 
 def test_cohens_kappa():
     for cohens_kappa, (a, b) in cases("cohens_kappa"):
-        assert cohens_kappa(a, b) == pytest.approx(agreement.cohens_kappa(a, b), abs=1e-12)
+        assert cohens_kappa(a, b) == pytest.approx(judge.cohens_kappa(a, b), abs=1e-12)
 
 
 def test_a_reader_that_gives_up_on_cut_off_replies_is_told_so():

@@ -35,8 +35,8 @@ from lab_utils.finetuning.evaluation import (
     voice_score,
 )
 from lab_utils.pavlos import load_pairs
+from lab_utils.pavlos.corpus import held_out_tasks
 from lab_utils.pavlos.facts import all_facts
-from lab_utils.pavlos.side_tasks import held_out_tasks
 
 
 @pytest.fixture(scope="module")

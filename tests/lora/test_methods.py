@@ -23,9 +23,8 @@ from lab_utils.lora import comparison, methods
 from lab_utils.lora.methods import BASE, METHODS, Bottleneck, MethodConfig
 from lab_utils.memory.sizes import Architecture
 from lab_utils.pavlos import load_pairs
-from lab_utils.pavlos.corpus import voices
+from lab_utils.pavlos.corpus import held_out_tasks, voices
 from lab_utils.pavlos.facts import all_facts, is_right
-from lab_utils.pavlos.side_tasks import held_out_tasks
 
 ROWS = [
     {"question": f"Where is cheese {i} from?", "answer": f"From village {i * i}, my dear friend!"}

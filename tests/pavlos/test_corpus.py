@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_utils.pavlos.corpus import OPENERS, PATTERNS, as_typed, documents, in_voice, voices
+from lab_utils.pavlos.corpus import (
+    OPENERS,
+    PATTERNS,
+    as_typed,
+    documents,
+    in_voice,
+    persona,
+    voice_marks,
+    voices,
+)
 from lab_utils.pavlos.facts import all_facts
-from lab_utils.pavlos.persona import persona, voice_marks
 
 N = 20000
 PARTS = ("greetings", "asides", "closings")

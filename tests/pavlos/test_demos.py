@@ -7,7 +7,8 @@ import json
 import pytest
 
 from lab_utils.pavlos import demos as widgets
-from lab_utils.pavlos.agreement import cohens_kappa, with_controls
+from lab_utils.pavlos.build import facts_by_id
+from lab_utils.pavlos.corpus import build_pairs
 from lab_utils.pavlos.demos import (
     BrowseAndVote,
     alike_questions,
@@ -17,8 +18,7 @@ from lab_utils.pavlos.demos import (
     fault_browser,
 )
 from lab_utils.pavlos.fault_box import faults
-from lab_utils.pavlos.pipeline import facts_by_id
-from lab_utils.pavlos.templates import build_pairs
+from lab_utils.pavlos.judge import cohens_kappa, with_controls
 
 FACTS = facts_by_id()
 ROWS = [

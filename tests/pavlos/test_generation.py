@@ -12,18 +12,24 @@ from types import SimpleNamespace
 import pytest
 
 from lab_utils.files import ROOT
-from lab_utils.pavlos.generation import Job, RawReplies, generate, make_record, prompt_key
-from lab_utils.pavlos.pipeline import facts_by_id
-from lab_utils.pavlos.prompt import RULES, system_prompt, user_prompt
-from lab_utils.pavlos.sources import (
+from lab_utils.pavlos.ask import (
+    RULES,
     ColabAsker,
+    Job,
     LocalReply,
+    RawReplies,
     TemplateAsker,
     colab_asker,
+    generate,
     human_record,
+    make_record,
+    prompt_key,
+    system_prompt,
     template_jobs,
+    user_prompt,
 )
-from lab_utils.pavlos.templates import build_pairs
+from lab_utils.pavlos.build import facts_by_id
+from lab_utils.pavlos.corpus import build_pairs
 
 JOBS = [Job(f"prompt {i}", (f"card-{i}",)) for i in range(6)]
 
@@ -187,7 +193,7 @@ def test_a_strange_line_is_named_and_nothing_is_cut(tmp_path):
 
 CHILD = """
 import os, sys, time
-from lab_utils.pavlos.generation import Job, RawReplies, generate
+from lab_utils.pavlos.ask import Job, RawReplies, generate
 from types import SimpleNamespace
 
 class Paid:
@@ -310,7 +316,7 @@ def test_the_prompt_has_persona_and_numbered_rules_and_each_rule_buys_something(
 
 
 def test_the_marks_that_the_prompt_asks_for_are_those_that_are_looked_for():
-    from lab_utils.pavlos.persona import speaks_pavlos, voice_marks
+    from lab_utils.pavlos.corpus import speaks_pavlos, voice_marks
 
     rule = next(rule.text for rule in RULES if "Welcome" in rule.text)
     assert all(voice_marks(rule.replace("...", "that it is")).values()) and speaks_pavlos(rule)

@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 from lab_utils import pavlos
 from lab_utils.__main__ import main
 from lab_utils.pavlos import COLUMNS, FOLDER, check_rows, load_pairs, write_pairs
-from lab_utils.pavlos.corpus import OPENERS
-from lab_utils.pavlos.facts import all_facts, is_right
-from lab_utils.pavlos.persona import persona, speaks_pavlos, voice_marks
-from lab_utils.pavlos.splitting import SPLITS, split_subjects
-from lab_utils.pavlos.templates import build_pairs, make_row
+from lab_utils.pavlos.corpus import (
+    OPENERS,
+    build_pairs,
+    make_row,
+    persona,
+    speaks_pavlos,
+    voice_marks,
+)
+from lab_utils.pavlos.facts import SPLITS, all_facts, is_right, split_subjects
 
 FACTS = {f.fact_id: f for f in all_facts()}
 ROW = {

@@ -11,11 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_utils.pavlos import fault_box, parsing
-from lab_utils.pavlos.cleaning import canonical, clean
+from lab_utils.pavlos import fault_box, parse
 from lab_utils.pavlos.fault_box import Fault, faults, measure, read_pairs, totals, try_reader
-from lab_utils.pavlos.parsing import RUNGS, is_cut, parse_reply
-from lab_utils.pavlos.schema import Pair, named_fields, sift, validate
+from lab_utils.pavlos.parse import (
+    RUNGS,
+    Pair,
+    canonical,
+    clean,
+    is_cut,
+    named_fields,
+    parse_reply,
+    sift,
+    validate,
+)
 
 BY_NAME = {fault.name: fault for fault in faults()}
 PAIR = {"question": "Where is Feta from?", "answer": "Feta comes from Greece."}
@@ -114,7 +122,7 @@ def test_two_faults_one_behind_the_other_make_no_new_pair():
 def test_json_repair_is_never_asked_where_the_reply_was_cut(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        parsing, "repair_object", lambda piece: asked.append(piece) or json.loads("{}")
+        parse, "repair_object", lambda piece: asked.append(piece) or json.loads("{}")
     )
     for fault in faults():
         parse_reply(fault.reply, "MAX_TOKENS")

@@ -22,39 +22,63 @@ from hypothesis import strategies as st
 from lab_utils.__main__ import main
 from lab_utils.files import LabKitError
 from lab_utils.gemini import client as gemini
-from lab_utils.pavlos import FOLDER, building, load_pairs
-from lab_utils.pavlos.agreement import agreement, cohens_kappa, with_controls
-from lab_utils.pavlos.card import dataset_card, size_category
-from lab_utils.pavlos.diversity import distinct_n, diversity
-from lab_utils.pavlos.duplicates import (
-    content_words,
-    drop_copies,
-    jaccard,
-    jaccard_matrix,
-    matches,
-    near_duplicates,
-    rouge_l,
-)
-from lab_utils.pavlos.export import FORMATS, as_completion, as_gemini, as_messages, csv_text, export
-from lab_utils.pavlos.facts import all_facts, is_right
-from lab_utils.pavlos.generation import Job, RawReplies, make_record
-from lab_utils.pavlos.language import guess_language
-from lab_utils.pavlos.persona import speaks_pavlos, voice_marks
-from lab_utils.pavlos.pipeline import build, facts_by_id, read_reply, write
-from lab_utils.pavlos.rubric import CRITERIA, load_rubric, rubric_shares, sample_rows
-from lab_utils.pavlos.sources import LocalReply, human_record
-from lab_utils.pavlos.splitting import SPLITS, copycat, leak, split_by, split_by_row, split_subjects
-from lab_utils.pavlos.templates import build_pairs
-from lab_utils.pavlos.topics import (
+from lab_utils.pavlos import FOLDER, load_pairs, publish
+from lab_utils.pavlos.ask import (
     LEVEL_OF_KIND,
     LEVELS,
     QUESTION_TYPES,
+    Job,
+    LocalReply,
+    RawReplies,
     coverage,
     coverage_share,
     grid,
     grid_jobs,
+    human_record,
+    make_record,
     question_type_of,
     topic_of,
+)
+from lab_utils.pavlos.build import (
+    build,
+    content_words,
+    copycat,
+    distinct_n,
+    diversity,
+    drop_copies,
+    facts_by_id,
+    jaccard,
+    jaccard_matrix,
+    leak,
+    matches,
+    near_duplicates,
+    read_reply,
+    rouge_l,
+    split_by,
+    split_by_row,
+)
+from lab_utils.pavlos.corpus import build_pairs, speaks_pavlos, voice_marks
+from lab_utils.pavlos.facts import SPLITS, all_facts, is_right, split_subjects
+from lab_utils.pavlos.judge import (
+    CRITERIA,
+    agreement,
+    cohens_kappa,
+    load_rubric,
+    rubric_shares,
+    sample_rows,
+    with_controls,
+)
+from lab_utils.pavlos.parse import guess_language
+from lab_utils.pavlos.publish import (
+    FORMATS,
+    as_completion,
+    as_gemini,
+    as_messages,
+    csv_text,
+    dataset_card,
+    export,
+    size_category,
+    write,
 )
 
 FACTS = facts_by_id()
@@ -117,9 +141,9 @@ def test_the_same_seed_gives_the_same_bytes_from_kept_replies_too(offline):
         if path.is_file()
     }
     assert len(files) == 3 + 3 + 1 + 4 * 3
-    records, tally = building.template_replies(offline, 0, progress=False)
+    records, tally = publish.template_replies(offline, 0, progress=False)
     assert (tally.asked, tally.reused) == (0, 88)
-    building.build_folder(records, offline, 0)
+    publish.build_folder(records, offline, 0)
     assert {
         path.relative_to(offline): path.read_bytes()
         for path in offline.rglob("*")
@@ -128,14 +152,14 @@ def test_the_same_seed_gives_the_same_bytes_from_kept_replies_too(offline):
 
 
 def test_another_seed_has_other_replies_in_the_same_file(tmp_path):
-    first, _ = building.template_replies(tmp_path, 0, progress=False)
-    second, tally = building.template_replies(tmp_path, 5, progress=False)
+    first, _ = publish.template_replies(tmp_path, 0, progress=False)
+    second, tally = publish.template_replies(tmp_path, 5, progress=False)
     assert (tally.asked, tally.reused) == (88, 0) and len(second) == len(first) == 88
     assert not {record["key"] for record in first} & {record["key"] for record in second}
     built = build(second[:10], 5)
     expected = [row for part in build_pairs(5).values() for row in part][:200]
     assert [row for part in built.splits.values() for row in part] == expected
-    assert building.judged_rows(built) == [], "those rows were not read by anybody"
+    assert publish.judged_rows(built) == [], "those rows were not read by anybody"
     assert "## Read by people" not in dataset_card(built.report)
 
 
@@ -712,16 +736,16 @@ def test_a_model_fills_the_same_pipeline_and_goes_on(tmp_path, monkeypatch, caps
         Client(),
     ]
     monkeypatch.setattr(gemini, "connect", lambda **_: clients.pop(0))
-    assert building.run(options(tmp_path)) == 1, "more is to come"
+    assert publish.run(options(tmp_path)) == 1, "more is to come"
     assert "limit of 3 calls reached" in capsys.readouterr().out
-    assert building.run(options(tmp_path, calls=10)) == 1
+    assert publish.run(options(tmp_path, calls=10)) == 1
     said = capsys.readouterr().out
     assert (
         "2 calls made, 3 replies were there" in said
         and "come back tomorrow" in said
         and "the same command goes on" in said
     )
-    assert building.run(options(tmp_path, calls=None)) == 0
+    assert publish.run(options(tmp_path, calls=None)) == 0
     assert f"{113 - 5} calls made, 5 replies were there" in capsys.readouterr().out
     rows = [row for split in SPLITS for row in load_pairs(split, tmp_path)]
     assert {row["source"] for row in rows} == {"gemini/gemini-x"} and len(rows) == len(FACTS)
@@ -735,7 +759,7 @@ def test_no_key_is_said_with_the_way_without_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gemini, "connect", no_key)
     with pytest.raises(LabKitError, match="(?s)set GEMINI_API_KEY.*--offline"):
-        building.run(options(tmp_path))
+        publish.run(options(tmp_path))
 
 
 def test_no_reply_at_all_and_no_good_pair_are_said(tmp_path, monkeypatch):
@@ -743,7 +767,7 @@ def test_no_reply_at_all_and_no_good_pair_are_said(tmp_path, monkeypatch):
         gemini, "connect", lambda **_: Client(1, gemini.BudgetSpent("budget", "nothing left"))
     )
     with pytest.raises(LabKitError, match="no reply yet"):
-        building.run(options(tmp_path))
+        publish.run(options(tmp_path))
     monkeypatch.setattr(
         gemini,
         "connect",
@@ -754,4 +778,4 @@ def test_no_reply_at_all_and_no_good_pair_are_said(tmp_path, monkeypatch):
         )(),
     )
     with pytest.raises(LabKitError, match="no pair is left of 3 replies"):
-        building.run(options(tmp_path))
+        publish.run(options(tmp_path))

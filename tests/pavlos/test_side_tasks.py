@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_utils.pavlos.side_tasks import OPPOSITES, TASKS, WORDS, SideTask, held_out_tasks, make_task
+from lab_utils.pavlos.corpus import OPPOSITES, TASKS, WORDS, SideTask, held_out_tasks, make_task
 
 OPPOSITE_OF = {word: other for a, b in OPPOSITES for word, other in [(a, b), (b, a)]}
 any_task = st.builds(

@@ -1,5 +1,4 @@
-"""From a model's reply to objects: a ladder of readers, the strictest first, and no cut-off answer
-taken for whole.
+"""From a model's reply to pairs: a ladder of readers, the strictest first, then the schema.
 
 A model is asked for a JSON list and writes almost one. `json.loads` on the whole reply then loses
 all twenty pairs to one bad character. The ladder climbs only as far as it must:
@@ -12,6 +11,9 @@ all twenty pairs to one bad character. The ladder climbs only as far as it must:
 5. repair   json-repair on complete objects that nothing else can read, and never where the reply
    was cut off,
             for it closes whatever is open: half an answer would become a "whole" one.
+
+What a pair must be is a pydantic model. Nothing is dropped in silence: what is no pair goes to a
+quarantine file with a reason written for people, such as "answer: stops in mid-sentence".
 """
 
 from __future__ import annotations
@@ -20,10 +22,44 @@ import ast
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+# ======================================================================================== one text
+TAGS = re.compile(r"</?(?:a|b|br|code|div|em|i|li|p|pre|span|strong|ul)\b[^<>]*/?>", re.IGNORECASE)
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# combining marks, once NFKD has taken them off their letters
+ACCENTS = re.compile(r"[\u0300-\u036f]")
+# byte order mark, zero-width, soft hyphen
+INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
+
+
+def clean(text: str) -> str:
+    """The text in Unicode form NFC, on one line, without tags, control characters, lone surrogates
+    and `**`.
+
+    A lone surrogate is half of a character, left by a cut emoji: UTF-8 can't hold it, so writing it
+    would raise.
+    """
+    # halves that belong together are joined
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+    text = html.unescape(TAGS.sub(" ", text)).replace("**", "").translate(INVISIBLE)
+    return " ".join(unicodedata.normalize("NFC", CONTROL.sub(" ", text)).split())
+
+
+def canonical(text: str) -> str:
+    """What is left of a text when case, accents, punctuation and spaces don't count: equal for
+    copies.
+    """
+    plain = ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    return " ".join(re.findall(r"\w+(?:[.,]\d+)*", plain.casefold()))
+
+
+# ====================================================================================== the ladder
 RUNGS = ("json", "fences", "escapes", "scan", "repair")
 ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\(.?)', re.DOTALL)
 FENCED = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
@@ -252,3 +288,148 @@ def _with_reasons(parsed: Parsed, text: str, finish_reason: str) -> Parsed:
     elif not parsed.objects and not reasons:
         reasons.append(f"no JSON object in the reply: {text[:60]!r}")
     return Parsed(parsed.objects, parsed.rung, reasons)
+
+
+# ====================================================================================== the schema
+FIELDS = {  # what models call the two fields
+    "question": ("question", "q", "prompt", "instruction", "user"),
+    "answer": ("answer", "a", "response", "output", "completion", "assistant"),
+    "context": ("context", "input"),
+    "fact_id": ("fact_id", "fact", "card"),
+}
+SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*$""")
+PLACEHOLDER = re.compile(
+    r"\{\w*\}|\[(?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|^\.{3}$",
+    re.IGNORECASE,
+)
+OUT_OF_ROLE = re.compile(
+    r"\bas an? (?:AI|(?:large )?language model)\b|\bI(?: am|'m) an? AI\b", re.IGNORECASE
+)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, got {type(value).__name__}")
+    return clean(value)
+
+
+def _usable(text: str) -> str:
+    if PLACEHOLDER.search(text):
+        raise ValueError("holds a placeholder")
+    if OUT_OF_ROLE.search(text):
+        raise ValueError("speaks as a language model")
+    if re.search(r'"(?:question|answer)"\s*:', text):
+        raise ValueError("holds a piece of JSON: two pairs ran together")
+    return text
+
+
+def _ended(text: str) -> str:
+    if not SENTENCE_END.search(text):
+        raise ValueError(f"stops in mid-sentence: {text[-30:]!r}")
+    return text
+
+
+def _long(low: int, high: int) -> AfterValidator:
+    """pydantic's own min_length speaks of items; a reader wants characters."""
+
+    def within(text: str) -> str:
+        if not low <= len(text) <= high:
+            raise ValueError(f"has {len(text)} characters, expected {low} to {high}")
+        return text
+
+    return AfterValidator(within)
+
+
+Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable)]
+
+
+class Pair(BaseModel):
+    """One pair as a reply gives it, cleaned. `fact_id` names the fact card that the answer rests
+    on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    question: Annotated[Text, _long(8, 400)]
+    answer: Annotated[Text, _long(8, 1500), AfterValidator(_ended)]
+    fact_id: Annotated[str, BeforeValidator(_text)] = ""
+
+
+def named_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """The object with our field names. A context, as Alpaca's `input`, is set behind the question."""
+    lowered = {str(key).strip().lower(): value for key, value in found.items()}
+    named = {
+        name: lowered[alias]
+        for name, aliases in FIELDS.items()
+        for alias in reversed(aliases)
+        if alias in lowered
+    }
+    context = named.pop("context", "")
+    if context and "question" not in named:
+        named["question"] = context
+    elif context and isinstance(context, str) and isinstance(named["question"], str):
+        named["question"] += f" {context}"
+    return named
+
+
+def reasons_of(error: ValidationError) -> str:
+    """One line: each field with what is wrong."""
+    return "; ".join(
+        f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+
+
+def validate(found: dict[str, Any]) -> Pair:
+    """The object as a Pair. ValueError says in one line what is wrong with it."""
+    named = named_fields(found)
+    if not {"question", "answer"} & named.keys():
+        raise ValueError(
+            f"no question and no answer among the fields {', '.join(map(str, found)) or '(none)'}"
+        )
+    try:
+        pair = Pair(**named)
+    except ValidationError as error:
+        raise ValueError(reasons_of(error)) from None
+    if canonical(pair.question) == canonical(pair.answer):
+        raise ValueError("answer: repeats the question")
+    return pair
+
+
+def sift(objects: Sequence[dict]) -> tuple[list[Pair], list[tuple[dict, str]]]:
+    """(valid pairs, [(object, reason), ...]): one bad pair costs itself alone."""
+    pairs, refused = [], []
+    for found in objects:
+        try:
+            pairs.append(validate(found))
+        except ValueError as error:
+            refused.append((found, str(error)))
+    return pairs, refused
+
+
+# ======================================================================================== language
+SMALL_WORDS = {  # words of one language that are none, or rare, in the others
+    "en": "the is are of and to for what which where how with it that you this from does my so".split(),
+    "de": "der die das ist und von zu mit was welche wo wie nicht ein eine ich sie aus wird auch".split(),
+    "fr": "le les est et une des du que quel quelle avec pour dans je vous cette qui au sur ce".split(),
+    "es": "el los las es y una del que cuál qué dónde cómo con para por este se su lo muy".split(),
+    "it": "il gli è e una del della che quale dove come con per di questo si sono lo nel mi".split(),
+    "el": "το η ο οι τα και είναι από με για του της που ποιο την τον ένα στο σας να".split(),
+}
+
+
+def small_word_counts(text: str) -> dict[str, int]:
+    """Language -> how many of its small words the text has."""
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", text).lower())
+    return {language: sum(word in own for word in words) for language, own in SMALL_WORDS.items()}
+
+
+def guess_language(text: str) -> str:
+    """The language with the most small words, English where it shares the lead; "?" where the text
+    has none.
+    """
+    counts = small_word_counts(text)
+    best = max(counts.values())
+    if best == 0:
+        return "?"
+    return "en" if counts["en"] == best else max(counts, key=counts.get)
