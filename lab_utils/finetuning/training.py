@@ -14,7 +14,6 @@ import math
 import os
 import shutil
 import time
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +22,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import IGNORED, encode_pair
@@ -161,14 +161,16 @@ class PadRight:
 
 
 def smallest_linear_side(model) -> int:
-    """The smallest input or output width among the linear layers that adapters go to: the highest
-    useful rank.
+    """The smallest input or output width of the linear layers but the head: the highest useful rank.
+
+    GPT-2's `Conv1D` is a linear layer too, stored as (in, out).
     """
-    return min(
-        min(m.in_features, m.out_features)
-        for name, m in model.named_modules()
-        if isinstance(m, torch.nn.Linear) and "lm_head" not in name
-    )
+    layers = [module for name, module in model.named_modules() if "lm_head" not in name]
+    sides = [min(m.in_features, m.out_features) for m in layers if isinstance(m, torch.nn.Linear)]
+    sides += [min(m.weight.shape) for m in layers if isinstance(m, Conv1D)]
+    if not sides:
+        raise ValueError(f"{type(model).__name__} has no linear layer to put an adapter beside")
+    return min(sides)
 
 
 def add_adapters(model, config: FinetuneConfig):
@@ -563,27 +565,3 @@ def bytes_by_dtype(model) -> dict[str, int]:
             name = str(tensor.dtype).removeprefix("torch.") + (" (constants)" if i else "")
             sizes[name] = sizes.get(name, 0) + tensor_bytes([tensor])
     return sizes
-
-
-MERGES = ("into 4 bits", "dequantised first", "into the original")
-
-
-def merge(folder: Path | str, way: str, **where):
-    """The adapter in `folder` merged into its base, in one of three ways (see MERGES); `where` goes
-    to `load_base`.
-
-    "into 4 bits" rounds the sum to NF4 again and so loses small updates; "dequantised first" gives
-    what the adapter was trained with; "into the original" adds it to weights that it never saw.
-    Raises ValueError for another way.
-    """
-    from peft import PeftModel
-
-    if way not in MERGES:
-        raise ValueError(f"unknown way {way!r}: expected one of {', '.join(MERGES)}")
-    base, _ = load_base(quantized=way != "into the original", **where)
-    if way == "dequantised first":
-        base = base.dequantize()
-    # PEFT warns of rounding when it merges into 4 bits: that is what is shown here
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return PeftModel.from_pretrained(base, folder).merge_and_unload()

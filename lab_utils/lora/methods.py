@@ -29,6 +29,7 @@ from lab_utils.files import DATA
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import Answer, answer_questions, encode_prompt, pad_left
 from lab_utils.finetuning.evaluation import fact_score, voice_score
+from lab_utils.finetuning.merging import merged_and_checked
 from lab_utils.finetuning.training import FinetuneConfig, FinetuneResult, add_adapters, finetune
 from lab_utils.memory.sizes import (
     Architecture,
@@ -394,12 +395,12 @@ def merged(model, config: MethodConfig, **where):
     if config.method in ("full", "bias", "last"):
         return copy.deepcopy(model)
     if config.method != "qlora":
-        return copy.deepcopy(model).merge_and_unload()
+        return merged_and_checked(copy.deepcopy(model))
     base, _ = load_base(quantized=True, **{"dtype": torch.float32, **where})
     plain = add_adapters(base.dequantize(), replace(config, method="lora"))
     adapters = {name: p for name, p in model.named_parameters() if "lora_" in name}
     plain.load_state_dict(adapters, strict=False)
-    return plain.merge_and_unload()
+    return merged_and_checked(plain)
 
 
 # ---------------------------------------------------------------------------------------- scores

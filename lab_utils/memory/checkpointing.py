@@ -19,13 +19,13 @@ Sources: Chen et al. 2016 (arXiv:1604.06174) for segments; Griewank and Walther 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -264,52 +264,81 @@ def optimal(n: int, limit: int, activation: int = 1, inside: int = 0) -> Schedul
     smallest = smallest_limit(n, activation, inside)
     if limit < smallest:
         raise ValueError(f"limit is {limit}: a chain of {n} layers needs at least {smallest}.")
-    choose = _planner(activation, inside)
-    events = _optimal_events(choose, 0, n, limit - activation, activation, inside)
+    choose = _planner(n, activation, inside)
+    events = _optimal_events(choose, n, limit - activation, activation, inside)
     return Schedule(f"optimal, limit {limit}", n, tuple(_name_first_steps(events)))
 
 
-def _planner(activation: int, inside: int) -> Callable[[int, int], tuple[float, int]]:
-    """`choose(length, free)`: (forward steps, choice) for `length` layers whose input is kept, with
+def _planner(n: int, activation: int, inside: int) -> Callable[[int, int], tuple[float, int]]:
+    """`choose(length, free)`: (forward steps, choice) for up to n layers whose input is kept, with
     `free` left for the rest.
 
     Choice 0 runs the first layer, saves its inside and goes on behind it. Choice j runs j layers,
     keeps only the output, does all that lies behind it, and then starts again for those j.
     """
+    whole = activation + inside  # what one layer takes that saves its inside
+    lengths = np.arange(n + 1)
+    tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # free -> (steps, choices) by length
 
-    @functools.cache
+    def steps(free: int) -> np.ndarray:
+        if free < 0:
+            return np.full(n + 1, np.inf)
+        return lengths.astype(float) if free >= n * whole else tables[free][0]
+
+    def fill(free: int) -> None:
+        mine = 1 + np.concatenate([[np.inf], steps(free - whole)[:-1]])  # choice 0
+        mine[1] = 1 if free >= whole else np.inf
+        tables[free] = mine, np.zeros(n + 1, dtype=int)
+        if free < 2 * activation:  # while j layers run, the newest activation and the last are held
+            return
+        behind = steps(free - activation)
+        for length in range(2, n + 1):
+            options = lengths[1:length] + behind[length - 1 : 0 : -1] + mine[1:length]
+            if options.min() < mine[length]:
+                mine[length], tables[free][1][length] = options.min(), options.argmin() + 1
+
     def choose(length: int, free: int) -> tuple[float, int]:
-        saved = free - activation - inside
-        if length == 1:
-            return (1, 0) if saved >= 0 else (math.inf, 0)
-        options = [(1 + choose(length - 1, saved)[0], 0)] if saved >= 0 else []
-        if free >= 2 * activation:  # on the way two are held, the newest and the one before
-            for j in range(1, length):
-                options.append(
-                    (j + choose(length - j, free - activation)[0] + choose(j, free)[0], j)
-                )
-        return min(options, default=(math.inf, 0))
+        if free >= length * whole:
+            return length, 0  # everything fits
+        for smaller in sorted(_amounts_below(free, activation, whole) - tables.keys()):
+            fill(smaller)
+        return float(tables[free][0][length]), int(tables[free][1][length])
 
     return choose
 
 
+def _amounts_below(free: int, *sizes: int) -> set[int]:
+    """`free` and all that can be left of it after taking away some of the sizes, again and again."""
+    found, new = set(), {free}
+    while new:
+        found |= new
+        new = {left - size for left in new for size in sizes if left >= size} - found
+    return found
+
+
 def _optimal_events(
-    choose, start: int, end: int, free: int, activation: int, inside: int
+    choose: Callable, n: int, free: int, activation: int, inside: int
 ) -> Iterator[Event]:
-    """The events for the layers start+1..end, all named "recompute"."""
-    _, j = choose(end - start, free)
-    if j == 0:
-        yield Event("recompute", start + 1, saves=True)
-        if start + 1 < end:
-            yield from _optimal_events(
-                choose, start + 1, end, free - activation - inside, activation, inside
-            )
-        yield Event("backward", start + 1)
-    else:
-        yield from _advance(start, start + j, saves=False)
-        yield from _optimal_events(choose, start + j, end, free - activation, activation, inside)
-        yield Event("discard", start + j)
-        yield from _optimal_events(choose, start, start + j, free, activation, inside)
+    """The events for the layers 1..n, all named "recompute"; a list of what is still to do, since
+    Python's own stack ends at a thousand layers.
+    """
+    todo: list[Event | tuple[int, int, int]] = [(0, n, free)]  # (start, end, free) or an event
+    while todo:
+        task = todo.pop()
+        if isinstance(task, Event):
+            yield task
+            continue
+        start, end, free = task
+        _, j = choose(end - start, free)
+        if j:
+            yield from _advance(start, start + j, saves=False)
+            todo += [(start, start + j, free), Event("discard", start + j)]
+            todo.append((start + j, end, free - activation))
+        else:
+            yield Event("recompute", start + 1, saves=True)
+            todo.append(Event("backward", start + 1))
+            if start + 1 < end:
+                todo.append((start + 1, end, free - activation - inside))
 
 
 def _name_first_steps(events: Iterable[Event]) -> Iterator[Event]:
@@ -337,7 +366,7 @@ def compare_plans(n: int, activation: int = 1, inside: int = 0) -> list[Point]:
         one_layer_in(n, k) for k in range(1, n)
     ]
     points = [Point(s.name, peak(s, activation, inside), extra_forwards(s)) for s in schedules]
-    choose, fewest = _planner(activation, inside), math.inf
+    choose, fewest = _planner(n, activation, inside), math.inf
     for limit in range(
         smallest_limit(n, activation, inside), (n + 1) * activation + n * inside + 1
     ):
@@ -360,7 +389,8 @@ class SavedBytes:
     """
 
     def __init__(self, ignore: Iterable[Tensor] = ()):
-        self.ignored = {tensor.untyped_storage().data_ptr() for tensor in ignore}
+        # the storages themselves: an address that is freed may be given to a tensor that counts
+        self.ignored = {s.data_ptr(): s for s in (tensor.untyped_storage() for tensor in ignore)}
         self.now, self.peak, self._holders = 0, 0, {}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self.hold, lambda held: held.tensor)
 

@@ -20,8 +20,8 @@ from transformers import TrainerCallback
 from lab_utils.files import ROOT
 from lab_utils.finetuning import training as finetuning
 from lab_utils.finetuning.base_model import load_base, nf4_config
+from lab_utils.finetuning.merging import MERGES, merge
 from lab_utils.finetuning.training import (
-    MERGES,
     METHODS,
     AdapterMoved,
     BadLossError,
@@ -34,7 +34,6 @@ from lab_utils.finetuning.training import (
     last_whole_checkpoint,
     load_for_training,
     make_trainer,
-    merge,
     open_run,
     save_adapter,
 )

@@ -7,11 +7,11 @@ import torch
 
 from lab_utils.finetuning import training as finetuning
 from lab_utils.finetuning.base_model import load_base
+from lab_utils.finetuning.merging import merge
 from lab_utils.finetuning.training import (
     FinetuneConfig,
     finetune,
     make_trainer,
-    merge,
     save_adapter,
     training_arguments,
 )

@@ -277,6 +277,23 @@ def test_the_optimum_is_revolves_binomial_formula(n, checkpoints):
     assert n + ck.extra_forwards(schedule) == n + revolve
 
 
+def test_a_thousand_layers_have_an_optimal_plan_too():
+    """Deeper than Python's own stack. Keeping all needs no step more, and
+    with as much memory as segments of 32 take, fewer steps do.
+    """
+    assert ck.extra_forwards(ck.optimal(1000, 1001)) == 0
+    assert ck.extra_forwards(ck.optimal(1000, 1000)) > 0
+    in_segments = ck.in_segments(1000, 32)
+    optimal = ck.optimal(1000, 63)
+    assert ck.peak(optimal) == ck.peak(in_segments) == 63
+    assert ck.extra_forwards(optimal) < ck.extra_forwards(in_segments)
+
+
+def test_sizes_in_bytes_need_no_table_of_every_byte():
+    schedule = ck.optimal(24, 36_000_009, activation=1_000_003, inside=499_999)
+    assert ck.peak(schedule, 1_000_003, 499_999) <= 36_000_009
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 30),
@@ -434,6 +451,17 @@ def test_saved_bytes_counts_storages_once_and_not_the_parameters():
     assert all_of_them.now == 16 * 8 * 4 + 4 * 8 * 4, "the input and the weight"
     (y.sum() + z.sum() + w.sum() + again.sum()).backward()
     assert saved.now == 0 and all_of_them.now == 0 and saved.peak == 2 * 16 * 8 * 4
+
+
+def test_an_ignored_tensor_that_is_freed_hides_no_saved_one():
+    """The allocator gives a freed address to the next tensor of the size: it must count."""
+    for _ in range(50):
+        x, ignored = torch.ones(1000, requires_grad=True), torch.ones(1000)
+        with SavedBytes([ignored]) as saved:
+            del ignored
+            y = x.exp()  # saves its result
+            assert saved.now == 4000
+        del y
 
 
 def test_a_view_keeps_its_whole_storage():
