@@ -3,6 +3,7 @@ where, said aloud.
 """
 
 import os
+import re
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -40,8 +41,42 @@ def has_sandbox() -> bool:
     return not problem()
 
 
+# Files that take minutes, the longest first: begun last, one of them would run alone in the end.
+LONGEST_FIRST = (
+    "browser/test_run_labs_05_06.py",
+    "browser/test_run_labs_03_04.py",
+    "browser/test_run_labs_07_08.py",
+    "browser/test_run_labs_00_02.py",
+    "grading/test_grader.py",
+    "course/test_launching.py",
+    "lora/test_methods.py",
+    "finetuning/test_training.py",
+)
+
+
+def place(item: pytest.Item) -> int:
+    """Where an item's file stands in LONGEST_FIRST, or behind them all."""
+    path = item.path.as_posix()
+    return next(
+        (i for i, end in enumerate(LONGEST_FIRST) if path.endswith(end)), len(LONGEST_FIRST)
+    )
+
+
+# Files whose tests train, or start other programs again and again: `test --quick` leaves them out.
+SLOW_FILES = re.compile(
+    r"/tests/(bench|browser|colab|course|gpu)/"
+    r"|/(test_training|test_levers|test_cheese_base|test_pretraining|test_methods|test_sweep"
+    r"|test_environment|test_tuning|test_client)\.py$"
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest reads the markers of `-m`
 def pytest_collection_modifyitems(items):
-    """Skips what this machine cannot run; it is looked at only if a test needs it."""
+    """Long files first. Skips what this machine cannot run; it is looked at only if a test needs it."""
+    items.sort(key=place)
+    for item in items:
+        if SLOW_FILES.search(item.path.as_posix()):
+            item.add_marker(pytest.mark.slow)
     for marker, available, reason in [
         ("gpu", has_cuda, GPU_REASON),
         ("browser", has_chromium, BROWSER_REASON),

@@ -9,10 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 from lab_utils.files import ROOT
 from lab_utils.start.doctor import CHROMIUM_REMEDY, find_chromium
+
+QUICK = "not gpu and not browser and not sandbox and not slow"  # for every edit
 
 
 def can_apt_install() -> bool:
@@ -48,31 +49,20 @@ def apt_install(packages: list[str], what_for: str) -> None:
             return
 
 
-def pytest_arguments(passed_on: list[str], root: Path = ROOT) -> list[str]:
-    """pytest's arguments: notebooks are compared with their stored outputs; paths given replace
-    `labs tests`.
+def pytest_arguments(passed_on: list[str], quick: bool = False, browser: bool = True) -> list[str]:
+    """pytest's arguments. Paths given replace all tests.
 
-    All tests together go to several processes, a file or a notebook to one of them.
+    All tests together go to several processes, a file to one of them. Each lab runs once: in the
+    browser, where its outputs are compared too, or by nbval where there is no browser. `quick`
+    leaves out browsers, training and all that takes more than a moment.
     """
-    folders = [
-        name
-        for name in ("labs", "tests")
-        if any((root / name).glob("*.ipynb" if name == "labs" else "*.py"))
-    ]
-    given = any(
-        (root / argument.split("::")[0]).exists()
-        for argument in passed_on
-        if not argument.startswith("-")
-    )
-    everything = ["-n", str(n_workers()), "--dist", "loadfile", *folders]
-    return [
-        "-m",
-        "not gpu",
-        "--nbval",
-        "--nbval-current-env",
-        *([] if given else everything),
-        *passed_on,
-    ]
+    options = ["-m", QUICK if quick else "not gpu", "--nbval", "--nbval-current-env"]
+    words = [word for word in passed_on if not word.startswith("-")]
+    if any((ROOT / word.split("::")[0]).exists() for word in words):
+        return [*options, *passed_on]
+    folders = ["tests"] if browser or quick else ["labs", "tests"]
+    shared_out = ["-n", str(n_workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
+    return [*options, *shared_out, *folders, *passed_on]
 
 
 def n_workers() -> int:
@@ -83,12 +73,22 @@ def n_workers() -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything is pytest's."""
+    """Everything else is pytest's."""
     parser.set_defaults(passed_on=[])
+    parser.add_argument("--quick", action="store_true", help="without browsers and training")
 
 
 def main(args: argparse.Namespace) -> int:
     """Installs Chromium and bubblewrap where it can, and runs pytest. Returns pytest's exit code."""
+    if not args.quick:
+        install_what_is_missing()
+    arguments = pytest_arguments(args.passed_on, args.quick, browser=find_chromium() is not None)
+    environ = {"OMP_NUM_THREADS": str((os.cpu_count() or 1) // n_workers()), **os.environ}
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environ)
+
+
+def install_what_is_missing() -> None:
+    """Chromium and bubblewrap, where apt-get may be used; else says which tests are left out."""
     if not find_chromium() and can_apt_install():
         install_chromium()
     if not find_chromium():
@@ -100,7 +100,3 @@ def main(args: argparse.Namespace) -> int:
         install_bubblewrap()
     if problem := sandbox_problem():
         print(f"NO SANDBOX: THE TESTS OF HOSTILE SUBMISSIONS ARE LEFT OUT. {problem}", flush=True)
-    environ = {"OMP_NUM_THREADS": str((os.cpu_count() or 1) // n_workers()), **os.environ}
-    return subprocess.call(
-        [sys.executable, "-m", "pytest", *pytest_arguments(args.passed_on)], cwd=ROOT, env=environ
-    )

@@ -8,6 +8,9 @@ import shutil
 
 import nbformat
 from bench.browsing import shut_down_kernel
+from nbformat.notebooknode import from_dict
+from nbformat.v4.rwbase import rejoin_lines
+from nbval.plugin import IPyNbFile, coalesce_streams
 from playwright.sync_api import TimeoutError
 from watching import BADGE, Watch
 
@@ -67,9 +70,9 @@ def open_notebook(page, jupyterlab: dict, path: str) -> None:
     page.evaluate(READY)
 
 
-def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
+def run_whole_lab(name: str, jupyterlab: dict, browser, folder, session) -> None:
     """Open labs/<name>, run all cells, and assert that nothing went wrong in a cell, a callback, a
-    widget or the page.
+    widget or the page, and that the outputs are the stored ones, as nbval compares them.
     """
     serve_copy(name, jupyterlab["root"])
     page = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -81,6 +84,7 @@ def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
         page.evaluate(RUN_ALL)
         page.wait_for_function("() => window.ranAll", timeout=LONGEST)
         check_cells(page, name)
+        check_outputs(page, name, session)
         check_widgets(page)
         assert not watch.troubles(), watch.troubles()
     finally:
@@ -104,6 +108,21 @@ def check_cells(page, name: str) -> None:
         cell.source for cell in stored.cells if cell.cell_type == "code"
     ]
     assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
+
+
+def check_outputs(page, name: str, session) -> None:
+    """The outputs are the stored ones. nbval reads the cells' tags and compares; with this it need
+    not run the lab a second time.
+    """
+    file = IPyNbFile.from_parent(session, path=LABS / f"{name}.ipynb")
+    differ = []
+    for item, cell in zip(file.collect(), page.evaluate(CODE_CELLS), strict=True):
+        if item.options["check"] and not item.options["skip"]:
+            cell = from_dict({"cells": [{"cell_type": "code", **cell}]})
+            run = coalesce_streams(rejoin_lines(cell).cells[0].outputs)
+            if not item.compare_outputs(run, coalesce_streams(item.cell.outputs)):
+                differ += [f"{item.name}:\n{item.cell.source}", *item.comparison_traceback]
+    assert not differ, "\n".join(differ)
 
 
 def check_widgets(page, timeout: float = 30_000) -> None:

@@ -9,7 +9,7 @@ import pytest
 from lab_utils.course import test as testing
 
 FIXED = ["-m", "not gpu", "--nbval", "--nbval-current-env"]
-SHARED_OUT = ["-n", "2", "--dist", "loadfile"]
+SHARED_OUT = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 @pytest.fixture(autouse=True)
@@ -17,30 +17,32 @@ def two_cores(monkeypatch):
     monkeypatch.setattr(testing.os, "cpu_count", lambda: 2)
 
 
-@pytest.fixture
-def root(tmp_path):
-    for name in ("labs/00_why.ipynb", "tests/test_a.py"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     "passed_on, expected",
     [
-        ([], [*SHARED_OUT, "labs", "tests"]),
-        (["-q", "-k", "absent"], [*SHARED_OUT, "labs", "tests", "-q", "-k", "absent"]),
-        (["tests/test_a.py::test_x", "-q"], ["tests/test_a.py::test_x", "-q"]),
+        ([], [*SHARED_OUT, "tests"]),
+        (["-q", "-k", "absent"], [*SHARED_OUT, "tests", "-q", "-k", "absent"]),
+        (["tests/test_main.py::test_x", "-q"], ["tests/test_main.py::test_x", "-q"]),
+        (["labs", "--nbval-lax"], ["labs", "--nbval-lax"]),
         (["tests", "-m", "gpu"], ["tests", "-m", "gpu"]),
     ],
 )
-def test_paths_replace_the_usual_ones(passed_on, expected, root):
-    assert testing.pytest_arguments(passed_on, root) == FIXED + expected
+def test_paths_replace_the_usual_ones(passed_on, expected):
+    assert testing.pytest_arguments(passed_on) == FIXED + expected
 
 
-def test_no_labs_are_left_out(root):
-    (root / "labs" / "00_why.ipynb").unlink()
-    assert testing.pytest_arguments([], root) == [*FIXED, *SHARED_OUT, "tests"]
+def test_without_a_browser_nbval_runs_the_labs():
+    assert testing.pytest_arguments([], browser=False) == [*FIXED, *SHARED_OUT, "labs", "tests"]
+
+
+def test_quick_leaves_out_what_takes_more_than_a_moment():
+    assert testing.pytest_arguments([], quick=True, browser=False) == [
+        "-m",
+        "not gpu and not browser and not sandbox and not slow",
+        *FIXED[2:],
+        *SHARED_OUT,
+        "tests",
+    ]
 
 
 @pytest.mark.parametrize("cores, workers, threads", [(1, 1, "1"), (2, 2, "1"), (16, 4, "4")])
@@ -51,7 +53,7 @@ def test_workers_share_the_cores(cores, workers, threads, monkeypatch):
     monkeypatch.setattr(testing, "sandbox_problem", lambda: "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(subprocess, "call", lambda command, env, **_: given.update(env) or 0)
-    assert testing.main(argparse.Namespace(passed_on=[])) == 0
+    assert testing.main(argparse.Namespace(passed_on=[], quick=False)) == 0
     assert testing.n_workers() == workers and given["OMP_NUM_THREADS"] == threads
 
 
@@ -63,7 +65,7 @@ def test_a_missing_browser_is_installed_or_loudly_missed(apt, installs, monkeypa
     monkeypatch.setattr(testing, "can_apt_install", lambda: apt)
     monkeypatch.setattr(testing, "install_chromium", lambda: installed.append(1))
     monkeypatch.setattr(subprocess, "call", lambda command, **_: commands.append(command) or 5)
-    assert testing.main(argparse.Namespace(passed_on=["-q"])) == 5
+    assert testing.main(argparse.Namespace(passed_on=["-q"], quick=False)) == 5
     assert len(installed) == installs
     assert "NO CHROMIUM: THE BROWSER TESTS ARE LEFT OUT" in capsys.readouterr().out
     assert commands[0][:3] == [sys.executable, "-m", "pytest"]
