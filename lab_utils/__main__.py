@@ -43,6 +43,7 @@ COMMANDS = {  # name: (module, one line of help)
         "lab_utils.memory.report",
         "say where a fine-tuning's memory goes, and what it fits on",
     ),
+    "get": ("lab_utils.finetuning.getting", "put a real language model in place, for lab 09"),
     "pavlos": ("lab_utils.pavlos", "build the Pavlos dataset"),
     "gemini": (
         "lab_utils.gemini.tuning",

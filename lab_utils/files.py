@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 RUNS = ROOT / "runs"  # results of the labs, below it a folder for each lab's number
+SMOLLM2 = RUNS / "models" / "smollm2"  # where `python3 -m lab_utils get smollm2` puts it
 GIGABYTE = 10**9
 
 

@@ -58,8 +58,10 @@ def make_tiny_base(folder: Path, steps: int = 2) -> Path:
     return folder
 
 
-def chatml_tokenizer(pad_token: str | None):
-    """A byte-level tokenizer with the special tokens and the chat template of Qwen2.5 and SmolLM2."""
+def chatml_tokenizer(pad_token: str | None, texts: tuple[str, ...] = ()):
+    """A byte-level tokenizer with the special tokens and the chat template of Qwen2.5 and SmolLM2;
+    its merges are learnt from `texts`.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -67,7 +69,7 @@ def chatml_tokenizer(pad_token: str | None):
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     bpe.train_from_iterator(
-        [],
+        texts,
         trainers.BpeTrainer(
             special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
             show_progress=False,
@@ -81,14 +83,14 @@ def chatml_tokenizer(pad_token: str | None):
     return tokenizer
 
 
-def make_tiny_hub_model(folder: Path, name: str) -> Path:
+def make_tiny_hub_model(folder: Path, name: str, texts: tuple[str, ...] = ()) -> Path:
     """An untrained model with the architecture, tokenizer and template of a hub tier: "qwen2" or
-    "smollm2".
+    "smollm2"; the tokenizer merges what stands in `texts`.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = chatml_tokenizer(pad_token="<|endoftext|>" if name == "qwen2" else None)
+    tokenizer = chatml_tokenizer("<|endoftext|>" if name == "qwen2" else None, texts)
     sizes = dict(
         vocab_size=len(tokenizer),
         hidden_size=64,

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils.files import ROOT, RUNS, LabKitError, write_text
+from lab_utils.files import ROOT, RUNS, SMOLLM2, LabKitError, write_text
 
 LABS = ROOT / "labs"
+NEEDS_SMOLLM2 = "09"  # how that lab's name begins
 CELL_TIMEOUT_SECONDS = 3600  # a hung cell must not hold a machine overnight
 
 
@@ -58,6 +59,12 @@ def choose_labs(prefixes: list[str], labs: list[Path]) -> list[Path]:
                 f"{wrong}. The labs are:\n  " + "\n  ".join(found or names or ["(none yet)"])
             )
     return [next(lab for lab in labs if lab.stem.startswith(prefix)) for prefix in prefixes] or labs
+
+
+def without_model(labs: list[Path], model: Path = SMOLLM2) -> list[Path]:
+    """The labs that can run here: the one of the real model only where a copy of it is."""
+    there = (model / "README.md").is_file()
+    return [lab for lab in labs if there or not lab.stem.startswith(NEEDS_SMOLLM2)]
 
 
 def run_lab(lab: Path, folder: Path, on_cell: Callable[[], Any] = lambda: None) -> Result:
@@ -189,6 +196,12 @@ def main(args: argparse.Namespace) -> int:
     if not labs:
         raise LabKitError(
             f"There are no notebooks in {LABS}. Run the command in a complete copy of the lab kit."
+        )
+    if left_out := set(labs) - set(labs := without_model(labs)):
+        print(
+            f"Left out: {left_out.pop().stem}, which needs a real model. To have it: python3 -m "
+            "lab_utils get smollm2",
+            flush=True,
         )
     runs = args.out.resolve()
     os.environ["LAB_RUNS_DIR"] = str(runs)  # the notebooks write where this run's results are

@@ -1,8 +1,8 @@
 """The models that the labs start from: one registry of tiers, one function that loads them.
 
-`cheese-base` ships with the kit (data/models/cheese-base) and needs no network. The other tiers are
-models of the Hugging Face hub, for those with a GPU or a good connection; the same cells run with
-them.
+`cheese-base` ships with the kit (data/models/cheese-base) and needs no network. `smollm2` is a real
+model that `python3 -m lab_utils get smollm2` puts in place. The other tiers are models of the
+Hugging Face hub, for those with a GPU or a good connection; the same cells run with them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab_utils.files import DATA
+from lab_utils.files import DATA, SMOLLM2
 from lab_utils.start.hardware import compute_dtype
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that the command line starts without it
@@ -31,6 +31,9 @@ class Tier:
 
 TIERS = {
     "cpu": Tier(str(CHEESE_BASE), 5.74e6, "any laptop, no network"),
+    "smollm2": Tier(
+        str(SMOLLM2), 134.5e6, "3 GB of memory; `python3 -m lab_utils get smollm2` once"
+    ),
     "small": Tier(
         "HuggingFaceTB/SmolLM2-360M-Instruct", 362e6, "a network; 8 GB of memory or any GPU"
     ),
@@ -91,12 +94,11 @@ def _check_files(folder: Path) -> None:
     """The files of a local model are there and its weights are whole (safetensors says so itself)."""
     from safetensors import SafetensorError, safe_open
 
-    remedy = (
-        "get it again with 'git checkout -- data', or make it anew with 'python3 -m lab_utils "
-        "pretrain'"
-        if folder == CHEESE_BASE
-        else "save or download the model again"
-    )
+    remedy = {
+        CHEESE_BASE: "get it again with 'git checkout -- data', or make it anew with 'python3 -m "
+        "lab_utils pretrain'",
+        SMOLLM2: "get it with 'python3 -m lab_utils get smollm2' (92 MB, once)",
+    }.get(folder, "save or download the model again")
     # large models have several
     shards = sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]
     for needed in (folder / "config.json", folder / "tokenizer.json", *shards):

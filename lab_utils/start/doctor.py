@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab_utils import PYTHON_REQUIRED
-from lab_utils.files import GIGABYTE
+from lab_utils.files import GIGABYTE, SMOLLM2
 from lab_utils.start import environment
 from lab_utils.start.environment import DISK_NEEDED_GB
-from lab_utils.start.hardware import LAB_06_EXPECTED, Hardware, detect
+from lab_utils.start.hardware import LAB_06_EXPECTED, LAB_09_EXPECTED, Hardware, detect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_REMEDY = (
@@ -134,6 +134,19 @@ def check_numpy(loaded: str | None, installed: str | None) -> Finding:
     )
 
 
+def check_real_model(folder: Path) -> Finding:
+    """Whether the real model of lab 09 is there, and what the lab will take."""
+    minutes, gigabytes = LAB_09_EXPECTED
+    takes = f"lab 09 takes about {minutes:g} minutes and {gigabytes:g} GB"
+    if (folder / "README.md").is_file():  # its card, written last
+        return Finding("OK", f"SmolLM2 is there: {takes}")
+    return Finding(
+        "WARN",
+        f"SmolLM2 is not there, which lab 09 alone needs; {takes}",
+        "python3 -m lab_utils get smollm2 (loads 92 MB, once)",
+    )
+
+
 def check_key(environ: Mapping[str, str]) -> Finding:
     """Whether a Gemini key is set; neither its value nor its length is ever shown."""
     present = [name for name in KEY_NAMES if environ.get(name, "").strip()]
@@ -174,6 +187,7 @@ def examine() -> list[Finding]:
             getattr(sys.modules.get("numpy"), "__version__", None),
             environment.installed_version("numpy"),
         ),
+        check_real_model(SMOLLM2),
         check_key(os.environ),
         check_chromium(find_chromium()),
     ]

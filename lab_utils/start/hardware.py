@@ -17,6 +17,10 @@ LAB_06_EXPECTED: dict[str, tuple[float, float]] = {
 on two cores with the model that ships (3 minutes and 1.0 GB, rounded up); nobody has timed the others, they are estimates."""
 
 
+LAB_09_EXPECTED: tuple[float, float] = (8, 3.0)
+"""Minutes and gigabytes of RAM that lab 09 takes on two cores with SmolLM2-135M."""
+
+
 @dataclass(frozen=True)
 class Hardware:
     """A machine as the labs see it. `memory_bytes` is the GPU's memory, or the RAM where there is

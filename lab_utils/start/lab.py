@@ -33,10 +33,10 @@ from pathlib import Path
 
 from lab_utils.files import RUNS
 from lab_utils.start.environment import set_variables
-from lab_utils.start.hardware import LAB_06_EXPECTED, Hardware, detect
+from lab_utils.start.hardware import LAB_06_EXPECTED, LAB_09_EXPECTED, Hardware, detect
 
 OTHER_LABS_MINUTES = 2
-"""An estimate for any lab but 06, on any tier; `python3 -m lab_utils run` prints what each one really took."""
+"""An estimate for any lab but 06 and 09, on any tier; `python3 -m lab_utils run` prints what each one really took."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def start_lab(name: str, seed: int = 0) -> LabInfo:
 
 def expected_minutes(name: str, tier: str) -> float:
     """About how long the lab takes on this tier, in minutes."""
+    if name.startswith("09"):
+        return LAB_09_EXPECTED[0]
     return LAB_06_EXPECTED[tier][0] if name.startswith("06") else OTHER_LABS_MINUTES
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -128,3 +129,10 @@ def test_arguments():
     args = parser.parse_args(["06", "00", "--out", "here"])
     assert (args.labs, str(args.out)) == (["06", "00"], "here")
     assert parser.parse_args([]).out == running.RUNS
+
+
+def test_the_lab_of_the_real_model_runs_only_where_a_copy_is(tmp_path):
+    labs = [Path("08_gemini_tuning.ipynb"), Path("09_real_model.ipynb")]
+    assert running.without_model(labs, tmp_path) == labs[:1]
+    (tmp_path / "README.md").touch()
+    assert running.without_model(labs, tmp_path) == labs

@@ -45,7 +45,7 @@ def linear_layers(model):
 # ---------------------------------------------------------------------------------------- errors
 def test_an_unknown_tier_lists_the_tiers():
     with pytest.raises(
-        ValueError, match=r"unknown tier 'huge': expected one of cpu, small, t4, large"
+        ValueError, match=r"unknown tier 'huge': expected one of cpu, smollm2, small, t4, large"
     ):
         load_base("huge")
     assert tier_of("cpu").source == str(base_model.CHEESE_BASE)

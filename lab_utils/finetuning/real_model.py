@@ -1,0 +1,214 @@
+"""Lab 09: what a real language model knows, what fine-tuning teaches it, and what it forgets.
+
+The questions and the English text come from `data/general_knowledge.json`, written for this kit.
+Notes are sentences of the fact cards that stand below a question, as in the written Pavlos pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Trainer
+
+from lab_utils.files import DATA
+from lab_utils.finetuning.chat import IGNORED, answer_questions
+from lab_utils.finetuning.evaluation import share
+from lab_utils.pavlos.facts import Fact, all_facts, contains
+
+Row = dict[str, str]
+
+
+# --------------------------------------------------------------------------------- what it knows
+@lru_cache(maxsize=None)
+def general_knowledge() -> dict:
+    """ "asked": 30 questions with the keys of which a right answer holds one; "rehearsal": other
+    questions; "english": paragraphs.
+    """
+    return json.loads((DATA / "general_knowledge.json").read_text(encoding="utf-8"))
+
+
+def knows(answer: str, keys: Sequence[str]) -> bool:
+    """Whether an answer holds one of the keys as a whole word or number; case does not matter."""
+    return any(contains(answer, key) for key in keys)
+
+
+def known(answers: Sequence[str]) -> list[bool]:
+    """For each of the 30 general questions, in order, whether its answer is right."""
+    asked = general_knowledge()["asked"]
+    return [knows(text, row["keys"]) for text, row in zip(answers, asked, strict=True)]
+
+
+def lost_and_gained(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
+    """How many questions were right before and are wrong after, and the other way round."""
+    pairs = list(zip(before, after, strict=True))
+    return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+
+
+def rehearsal_rows(model, tokenizer, n: int | None = None) -> list[Row]:
+    """Rows in which the model's own greedy answers stand: training on them holds it where it is.
+
+    Answers that did not end by themselves are left out. `n` takes the first questions only.
+    """
+    questions = general_knowledge()["rehearsal"][:n]
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens=48, batch_size=24)
+    return [
+        {"question": question, "answer": answer.text}
+        for question, answer in zip(questions, answers)
+        if answer.ended and answer.text
+    ]
+
+
+# ----------------------------------------------------------------------------------------- notes
+@lru_cache(maxsize=None)
+def _facts() -> tuple[dict[str, Fact], dict[str, list[Fact]]]:
+    by_subject: dict[str, list[Fact]] = {}
+    for fact in all_facts():
+        by_subject.setdefault(fact.subject, []).append(fact)
+    return {fact.fact_id: fact for fact in all_facts()}, by_subject
+
+
+def with_notes(question: str, notes: Sequence[str]) -> str:
+    """The question with its notes below it, as the written pairs have it."""
+    return "\n".join([question, *(["Notes: " + " ".join(notes)] if notes else [])])
+
+
+def noted(rows: Sequence[Row], n_notes: int = 4, seed: int = 0) -> list[Row]:
+    """Rows whose question has `n_notes` notes below it: the fact asked for, at a random place among
+    others of the same cheese (of dairy science, where there are too few).
+    """
+    by_id, by_subject = _facts()
+    rng = random.Random(seed)
+    science = [fact for fact in by_id.values() if fact.kind == "science"]
+    new = []
+    for row in rows:
+        fact = by_id[row["fact_id"]]
+        others = [f for f in by_subject[fact.subject] if f != fact]
+        others = rng.sample(others, min(n_notes - 1, len(others)))
+        if fact.kind == "science":
+            others = rng.sample([f for f in science if f != fact], n_notes - 1)
+        notes = [f.statement() for f in (fact, *others)]
+        rng.shuffle(notes)
+        new.append({**row, "question": with_notes(row["question"], notes)})
+    return new
+
+
+# ------------------------------------------------------------------- the head where a label is
+def labelled_loss(model, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    """() The mean cross entropy of a Llama, from logits of the labelled positions alone.
+
+    All arguments but the model are (batch, length). The head turns each hidden state (batch,
+    length, width) into one logit for each word of the vocabulary, so it is spared wherever no label
+    asks for them.
+    """
+    core = getattr(
+        model, "get_base_model", lambda: model
+    )()  # inside the adapters, if there are any
+    hidden = core.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    targets = labels[:, 1:]  # position t predicts token t + 1
+    wanted = targets != IGNORED
+    logits = core.lm_head(hidden[:, :-1][wanted])  # (labels, vocabulary)
+    return F.cross_entropy(logits.float(), targets[wanted])
+
+
+class LabelledHead(Trainer):
+    """transformers' Trainer with `labelled_loss`: the same loss, the head spared on the prompt."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The loss of a batch. Only for whole steps: gradients of parts of a step are not weighed."""
+        loss = labelled_loss(model, **inputs)
+        return (loss, {}) if return_outputs else loss
+
+
+# ------------------------------------------------------------------------------- time and memory
+class PeakMemory:
+    """Context that watches this process: `.bytes` is the largest resident size seen, `.seconds` how
+    long it took.
+    """
+
+    def __init__(self, every: float = 0.02):
+        self.every, self.bytes, self.seconds = every, 0, 0.0
+        self._done = threading.Event()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._done.wait(self.every):
+            self.bytes = max(self.bytes, process.memory_info().rss)
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self.bytes = psutil.Process().memory_info().rss
+        self._start, self._thread = time.perf_counter(), threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.seconds = time.perf_counter() - self._start
+        self._done.set()
+        self._thread.join()
+
+
+# ------------------------------------------------------------------------------ rounded weights
+@torch.no_grad()
+def perplexity(model, tokenizer, texts: Sequence[str]) -> float:
+    """exp of the mean cross entropy over the tokens of all texts but each one's first."""
+    total, count = 0.0, 0
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt").input_ids.to(model.device)
+        logits = model(input_ids=ids).logits[0, :-1].float()
+        total += F.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        count += ids.shape[1] - 1
+    return float(torch.tensor(total / count).exp())
+
+
+def linear_weights(model) -> dict[str, Tensor]:
+    """Name -> (out, in) weight of every linear layer but the head: what quantization rounds."""
+    return {
+        name: module.weight.data
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lm_head" not in name
+    }
+
+
+class Rounded:
+    """Context in which the model's linear weights are what `rounder` makes of them; `.rmse` is its
+    error, relative to the weights' root mean square.
+    """
+
+    def __init__(self, model, rounder: Callable[[Tensor], Tensor]):
+        self.weights, self.rounder = linear_weights(model), rounder
+
+    @torch.no_grad()
+    def __enter__(self) -> Rounded:
+        self.kept = {name: weight.clone() for name, weight in self.weights.items()}
+        error = power = 0.0
+        for name, weight in self.weights.items():
+            weight.copy_(self.rounder(weight))
+            error += float((weight - self.kept[name]).float().square().sum())
+            power += float(self.kept[name].float().square().sum())
+        self.rmse = (error / power) ** 0.5
+        return self
+
+    @torch.no_grad()
+    def __exit__(self, *exception) -> None:
+        for name, weight in self.weights.items():
+            weight.copy_(self.kept[name])
+
+
+def knowledge_of(model, tokenizer) -> list[str]:
+    """The model's greedy answers to the 30 general questions."""
+    questions = [row["question"] for row in general_knowledge()["asked"]]
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens=32, batch_size=30)
+    return [answer.text for answer in answers]
+
+
+def knowledge_score(answers: Sequence[str]) -> float:
+    """Share of the 30 general questions that are answered right."""
+    return share(known(answers))
