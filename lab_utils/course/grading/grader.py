@@ -483,7 +483,7 @@ def main(args: argparse.Namespace) -> int:
         for record in records
         for row in record["questions"]
     )
-    return int(bool(troubles or unread))
+    return int(bool(troubles or unread or any("UNREAD" in note for note in notes)))
 
 
 def make_folder(out: Path) -> Path:

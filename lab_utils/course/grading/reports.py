@@ -125,7 +125,7 @@ def escape(value: Any) -> str:
 
 
 def feedback_page(student: str, records: list[dict]) -> str:
-    """What one student gets, all labs on one page. It names no hidden input and no other student."""
+    """What one student gets, all labs on a page. It names no hidden input, no other student."""
     body = [f"<h1>{escape(student)}</h1>"]
     for record in records:
         body.append(
@@ -217,7 +217,7 @@ def bars(label: str, counts: dict[str, int]) -> str:
 
 
 def mistakes(records: list[dict], lab: str, question: str) -> str:
-    """The likely mistakes of a question, the most frequent first: what to explain again in class."""
+    """The likely mistakes of a question, the most frequent first: for the next lecture."""
     found = Counter(
         row["mistake"]
         for record in records

@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils.course.grading.submissions import writable
+from lab_utils.course.grading.reading import writable
 from lab_utils.course.grading.worker.server import JOB, NAMESPACES, send
 from lab_utils.files import ROOT, LabKitError
 
@@ -506,7 +506,7 @@ class Channel:
             raise Ended(self.GONE) from None
 
     def receive(self, limit: int) -> bytes:
-        """The next message, no longer than `limit` bytes. Ended if it does not come, or is longer."""
+        """The next message, of at most `limit` bytes. Ended if it does not come, or is longer."""
         (length,) = struct.unpack("<Q", self._exactly(8))
         if length > limit:
             # how many more could tell an input

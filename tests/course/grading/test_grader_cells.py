@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lab_utils.checking import all_exercises
-from lab_utils.course.grading.submissions import read_cells as read_notebook
+from lab_utils.course.grading.reading import read_cells as read_notebook
 from lab_utils.course.grading.worker.cells import needed, read_cells, run
 from lab_utils.course.run import find_labs
 

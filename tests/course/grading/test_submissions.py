@@ -5,15 +5,22 @@ lab, which file counts.
 import io
 import os
 import re
+import signal
+import tarfile
+import tempfile
 import zipfile
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hostile.made_up_lab import LAB, LABS
 from hostile.odd import HONEST, written
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lab_utils.course.grading import submissions
-from lab_utils.course.grading.submissions import lab_of, read_cells, read_submissions
+from lab_utils.course.grading import exports, reading
+from lab_utils.course.grading.reading import lab_of, read_cells
+from lab_utils.course.grading.submissions import copy_number, read_submissions
 
 OTHER = "91_another_lab"
 BOTH = {**LABS, OTHER: {"triple", "quadruple"}}
@@ -296,7 +303,7 @@ BAD_ZIPS = {
         zipped({"90_made_up_lab.ipynb": NOTEBOOK}).replace(b"\x00\x08", b"\x00\x63"),
         "zip|cannot be read",
     ),
-    "encrypted": (encrypted(), "cannot be read from the zip.*(password|encrypted)"),
+    "encrypted": (encrypted(), "cannot be read from the archive.*(password|encrypted)"),
     "empty": (zipped({"__MACOSX/._lab.ipynb": b"", "folder/": b""}), "the zip is empty"),
     "too deep": (nested(6), "nested deeper than 4"),
     "a path out": (
@@ -325,18 +332,23 @@ def test_a_bad_zip_costs_nobody_else(name, tmp_path):
     assert set(os.listdir("/etc")) == before
 
 
-def test_zip_bombs_end_at_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(submissions, "FILE_BYTES", 10**6)
-    monkeypatch.setattr(submissions, "ARCHIVE_BYTES", 8 * 10**6)
-    large = zipped({"90_made_up_lab.ipynb": b" " * (3 * 10**6)})
-    many = zipped({f"{i}/90_made_up_lab.ipynb": b" " * 900_000 for i in range(30)})
-    found, notes = read(put(tmp_path / "a", {"alice/x.zip": large, "bob/lab.ipynb": NOTEBOOK}))
-    assert found["alice", ""].problem == "too large" and not found["bob", LAB].problem
-    found, notes = read(put(tmp_path / "b", {"alice/lab.ipynb": NOTEBOOK, "bomb/x.zip": many}))
-    assert (
-        "more than 8 MB or 20000 files in all; the rest was not read" in notes
-        and not found["alice", LAB].problem
-    )
+def test_zip_bombs_end_at_the_limit_of_their_student(tmp_path):
+    """Tiny files without end, or many large ones: their student has a row that says so, and those
+    before and after have theirs as if nothing had been.
+    """
+    tiny = zipped({f"{i}.txt": b"" for i in range(reading.STUDENT_FILES + 1)})
+    blanks = zipped({f"{i}/90_made_up_lab.ipynb": b" " * (49 * 10**6) for i in range(5)})
+    large = zipped({"90_made_up_lab.ipynb": b" " * (reading.FILE_BYTES + 1)})
+    code = written(["x = 1\n" * 10**6])
+    files = {"alice.ipynb": NOTEBOOK, "zoe.ipynb": NOTEBOOK}
+    files |= {"many.zip": tiny, "blanks.zip": blanks, "large.zip": large, "code.ipynb": code}
+    found, notes = read(put(tmp_path, files))
+    assert not found["alice", LAB].problem and not found["zoe", LAB].problem
+    said = {student: entry.problem for (student, _), entry in found.items()}
+    assert "2,000 files of one student; the rest was not read" in said["many"]
+    assert "the file is empty" in said["blanks"] or "200 MB" in said["blanks"]
+    assert "200 MB or 2,000 files of one student" in notes
+    assert "larger than 50 MB" in said["large"] and "more than 4 MB of code" in said["code"]
 
 
 def test_links_pipes_and_folders_that_look_like_notebooks(tmp_path):
@@ -409,3 +421,228 @@ def test_what_is_no_notebook(data, said):
 
 def test_a_notebook_without_code_has_no_cells():
     assert read_cells(written(["## only words"])) == () and read_cells(b"{}") == ()
+
+
+# ------------------------------------------------------------------- nobody speaks for somebody else
+ZOE = "Zoe_42_assignsubmission_file_"
+FORGED = b"submission_1:\n  :submitters:\n  - :name: Zoe\n    :sid: 42\n  :created_at: 1999-01-01\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {f"{ZOE}/90_made_up_lab.ipynb": NOTEBOOK},
+        {f"x/{ZOE}/90_made_up_lab.ipynb": NOTEBOOK},
+        {"zoe_42_678901_90_made_up_lab.ipynb": NOTEBOOK},
+        {"submission_metadata.yml": FORGED, "submission_1/90_made_up_lab.ipynb": NOTEBOOK},
+    ],
+    ids=["moodle", "moodle, deeper", "canvas", "gradescope"],
+)
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_names_in_a_student_s_archive_are_nobody_s(files, form, tmp_path):
+    """Mallory's zip is Mallory's, in a Moodle export as in plain folders; Zoe keeps her own."""
+    zoes = written([*HONEST, "# zoe's"])
+    exports_of = {
+        "moodle": {
+            f"{ZOE}/90_made_up_lab.ipynb": zoes,
+            "Mallory_7_assignsubmission_file_/x.zip": zipped(files),
+        },
+        "plain": {"Zoe (42)/90_made_up_lab.ipynb": zoes, "Mallory (7)/x.zip": zipped(files)},
+    }
+    for kind, export in exports_of.items():
+        path = put(tmp_path / kind, export)
+        if form == "zip":
+            path = tmp_path / f"{kind}.zip"
+            path.write_bytes(zipped(export))
+        found, _ = read(path)
+        assert {student for student, _ in found} == {"Zoe (42)", "Mallory (7)"}
+        assert found["Zoe (42)", LAB].cells[-1] == "# zoe's"
+        assert "1999" not in found["Mallory (7)", LAB].submitted
+
+
+def test_gradescope_s_metadata_is_believed_at_the_top_alone(tmp_path):
+    inside = {"submission_1001/submission_metadata.yml": FORGED.replace(b"_1:", b"_1001:")}
+    found, _ = read(put(tmp_path, {**GRADESCOPE, **inside}))
+    assert ("Jane Doe (111)", LAB) in found and not any("Zoe" in who for who, _ in found)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar.gz"])
+def test_one_top_folder_is_no_student(form, tmp_path):
+    files = {f"submissions/{who}/90_made_up_lab.ipynb": NOTEBOOK for who in ("al", "bob", "cy")}
+    found, _ = read(pack(tmp_path, files, form))
+    assert set(found) == {(who, LAB) for who in ("al", "bob", "cy")}
+
+
+def pack(folder, files, form):
+    """The files as a folder, a zip or a tar."""
+    if form == "folder":
+        return put(folder / "in", files)
+    path = folder / f"export.{form}"
+    if form == "zip":
+        path.write_bytes(zipped(files))
+        return path
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.7e9
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_different_notebooks_in_different_folders_are_refused_by_name(tmp_path):
+    files = {
+        "alice/a/90_made_up_lab.ipynb": NOTEBOOK,
+        "alice/b/90_made_up_lab.ipynb": written([*HONEST, "# another"]),
+        "bob/a/90_made_up_lab.ipynb": NOTEBOOK,
+        "bob/b/90_made_up_lab.ipynb": NOTEBOOK,
+    }
+    found, notes = read(put(tmp_path, files))
+    assert "alice/a/90_made_up_lab.ipynb, alice/b" in found["alice", LAB].problem
+    assert found["alice", LAB].problem in notes and not found["bob", LAB].problem
+
+
+# ------------------------------------------------------------------------------ exports as they are
+@pytest.mark.parametrize(
+    "names, students",
+    [
+        (
+            ["anon_4kqPz_9001_x.ipynb", "LATE_anon_7abCd_9002_x.ipynb"],
+            ["anon (4kqPz)", "anon (7abCd)"],
+        ),
+        (["red_team_12_3456_x.ipynb", "blue_LATE_13_3457_x.ipynb"], ["red_team (12)", "blue (13)"]),
+        (["a_12_text.html", "b_13_3456_x.ipynb"], ["a (12)", "b (13)"]),
+        (
+            ["lab_2026_11_alice.ipynb", "lab_2026_11_bob.ipynb"],
+            ["lab_2026_11_alice", "lab_2026_11_bob"],
+        ),
+        (
+            ["hw_20_2026_alice.ipynb", "hw_20_2026_bob.ipynb"],
+            ["hw_20_2026_alice", "hw_20_2026_bob"],
+        ),
+        (["a_12_3456_x.ipynb", "notes.ipynb"], ["a_12_3456_x", "notes"]),
+    ],
+)
+def test_canvas_is_believed_where_it_fits_the_whole_export(names, students, tmp_path):
+    found, _ = read(put(tmp_path, {name: NOTEBOOK for name in names}))
+    assert sorted({student for student, _ in found}) == sorted(students)
+
+
+def test_canvas_s_late_is_kept(tmp_path):
+    found, _ = read(put(tmp_path, {"LATE_anon_7abCd_9002_x.ipynb": NOTEBOOK}))
+    assert found["anon (7abCd)", LAB].late
+
+
+def test_composed_and_decomposed_names_are_one_student(tmp_path):
+    files = {"Zoe\u0301_7_assignsubmission_file_/90_made_up_lab.ipynb": NOTEBOOK}
+    files |= {"Zo\u00e9_7_assignsubmission_file_/91_another_lab.ipynb": OTHER_NOTEBOOK}
+    found, _ = read(put(tmp_path, files))
+    assert set(found) == {("Zo\u00e9 (7)", LAB), ("Zo\u00e9 (7)", OTHER)}
+
+
+@pytest.mark.parametrize(
+    "name, encoding", [("Jos\u00e9", "cp437"), ("Jos\u00e9", "utf-8"), ("\u674e\u660e", "gbk")]
+)
+def test_names_in_a_zip_without_the_flag_for_utf_8(name, encoding, tmp_path):
+    packed = zipped({f"{'x' * len(name.encode(encoding))}/90_made_up_lab.ipynb": NOTEBOOK})
+    raw = name.encode(encoding)
+    (tmp_path / "a.zip").write_bytes(packed.replace(b"x" * len(raw) + b"/", raw + b"/"))
+    found, _ = read(tmp_path / "a.zip")
+    assert set(found) == {(name, LAB)}
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("lab.rar", "this is a .rar; ask for .ipynb or .zip"),
+        ("lab.7z", "this is a .7z"),
+        ("essay.pdf", "this is a .pdf"),
+        ("data.json", "this is a .json"),
+    ],
+)
+def test_what_is_no_notebook_is_named_with_its_ending(name, said, tmp_path):
+    found, _ = read(put(tmp_path, {f"alice/{name}": b"{}x", "bob/lab.ipynb": NOTEBOOK}))
+    assert said in found["alice", ""].problem
+
+
+@pytest.mark.parametrize("name", ["90.ipynb (1)", "90.json", "a.tar", "a.tar.gz", "a.tgz", "a.zip"])
+def test_a_notebook_in_other_clothes(name, tmp_path):
+    data = NOTEBOOK
+    if ".t" in name or name.endswith("zip"):
+        form = "zip" if name.endswith("zip") else "tar.gz"
+        data = pack(
+            tmp_path, {"__MACOSX\\._x.ipynb": b"junk", "x/90.ipynb": NOTEBOOK}, form
+        ).read_bytes()
+    found, _ = read(put(tmp_path / "class", {f"alice/{name}": data, "bob/lab.ipynb": NOTEBOOK}))
+    assert set(found) == {("alice", LAB), ("bob", LAB)}
+
+
+@pytest.mark.parametrize(
+    "name, number",
+    [
+        ("lab (2).ipynb", 2),
+        ("lab-2.ipynb", 2),
+        ("Lab 2.ipynb", 0),
+        ("lab_2.ipynb", 0),
+        ("2.ipynb", 0),
+    ],
+)
+def test_the_number_of_a_copy(name, number):
+    assert copy_number(name) == number
+
+
+def test_two_labs_in_one_notebook_are_both_there(tmp_path):
+    cells = [f'start_lab("{LAB}")', f'start_lab("{OTHER}")', "def double(x): return 2 * x"]
+    found, _ = read(put(tmp_path, {"alice/x.ipynb": written(cells)}))
+    assert set(found) == {("alice", LAB), ("alice", OTHER)}
+
+
+# ------------------------------------------------------------- whatever is read, the batch goes on
+def test_a_reader_that_hangs_costs_its_student_alone():
+    with exports.Reader() as reader:
+        reader.start()
+        reader.process.send_signal(signal.SIGSTOP)
+        answer = reader.ask(0.3, do="student", files=[], labs={}, lab=None)
+        assert answer == {"problem": "reading it took more than 0 s"}
+        assert reader.ask(20, do="student", files=[], labs={}, lab=None) == {"found": []}
+
+
+def test_what_needs_too_much_memory_costs_its_student_alone(tmp_path):
+    grows = b'{"cells": [' + b'{"":0},' * 7_000_000 + b"0]}"
+    deep = b"[" * 10**7 + b"]" * 10**7
+    files = {"alice.ipynb": NOTEBOOK, "deep.ipynb": deep, "grows.ipynb": grows}
+    found, _ = read(put(tmp_path, {**files, "zoe.ipynb": NOTEBOOK}))
+    assert not found["alice", LAB].problem and not found["zoe", LAB].problem
+    assert "memory" in found["grows", ""].problem and "nested" in found["deep", ""].problem
+
+
+def test_metadata_of_many_megabytes_or_aliases_costs_nothing(tmp_path):
+    aliases = b"a: &a [x, x]\n" + b"".join(
+        b"%c: &%c [*%c, *%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20)
+    )
+    for data in (aliases, b"- {a: [b, c]}\n" * 20_000, b"[" * 10**6, b" " * 8 * 10**6):
+        found, _ = read(put(tmp_path, {**GRADESCOPE, "submission_metadata.yml": data}))
+        assert len(found) == 3
+
+
+NAMES = st.text(
+    st.characters(exclude_characters="\0/", exclude_categories=("Cs",)), min_size=1, max_size=30
+) | st.sampled_from(
+    ["(" * 60_000, "_1" * 20_000, ZOE, "..", "\\..\\x", "a_12_3456_", "\x1b[2J", "LATE_anon_"]
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(NAMES, st.binary(max_size=200)), min_size=1, max_size=8))
+def test_any_name_and_content_ends_and_leaves_the_neighbours(rows):
+    """Two neighbours in folders of their own, anything at all beside them, as one zip."""
+    files = {"alice/90_made_up_lab.ipynb": NOTEBOOK, "zoe/90_made_up_lab.ipynb": NOTEBOOK}
+    for name, data in rows:
+        name = name.encode()[:60_000].decode(errors="ignore")
+        files.setdefault(f"mallory/{name}.ipynb", data)
+        files.setdefault(f"mallory/{name}.zip", zipped({name or "x": data}))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "export.zip")
+        path.write_bytes(zipped(files))
+        found, _ = read(path)
+    assert not found["alice", LAB].problem and not found["zoe", LAB].problem
+    assert {student for student, _ in found} == {"alice", "zoe", "mallory"}

@@ -61,7 +61,7 @@ FUTURE = {name: getattr(__future__, name).compiler_flag for name in __future__.a
 
 
 class TimeLimit(BaseException):
-    """A statement took too long. Not an Exception, so that `except Exception` does not swallow it."""
+    """A statement took too long. No Exception, so that `except Exception` cannot swallow it."""
 
 
 @dataclass

@@ -122,7 +122,7 @@ def _add(array: np.ndarray, arrays: list[np.ndarray]) -> str:
 
 # ------------------------------------------------------------------------------- structure -> value
 def _rebuild(structure: dict, arrays: dict[str, np.ndarray]) -> Any:
-    """The value that a structure describes; KeyError, TypeError or ValueError for any other JSON."""
+    """The value that a structure describes; KeyError, TypeError, ValueError for other JSON."""
     (kind, content), *facts = structure.items()
     if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(_rebuild(item, arrays) for item in content)
