@@ -31,10 +31,20 @@ from lab_utils.pavlos.ask import (
 )
 from lab_utils.pavlos.build import Built, build, facts_by_id
 from lab_utils.pavlos.corpus import persona
-from lab_utils.pavlos.facts import all_facts
+from lab_utils.pavlos.facts import SPLITS, all_facts
 from lab_utils.pavlos.judge import CRITERIA, load_rubric, rubric_shares
+from lab_utils.pavlos.written import compared, counts, load_written
 
 # ========================================================================================= exports
+ABOUT_WRITTEN = {
+    "instruction": "the question",
+    "context": "0 to 5 notes: sentences of our fact cards, word for word",
+    "output": "the answer",
+    "fact_ids": "the facts that the notes state",
+    "kind": "what the question is about",
+    "source": "`written`",
+    "split": "train, validation or test",
+}
 Row = dict[str, str]
 
 
@@ -210,8 +220,54 @@ def read_by_people(judged: Sequence[Row]) -> str:
     )
 
 
-def dataset_card(report: dict[str, Any], judged: Sequence[Row] = ()) -> str:
-    """The whole README.md."""
+def second_edition(built: Built) -> str:
+    """The written edition beside this build's template rows, or "" where it has none."""
+    rows = [row for split in built.splits.values() for row in split if row["source"] == "template"]
+    if not rows:
+        return ""
+    written = load_written()
+    many = counts(written)
+    lines = [
+        (
+            f"`{name}`",
+            f"{told['pairs']:,}",
+            f"{told['words']:.1f}",
+            *(f"{told[f'distinct_{n}']:.3f}" for n in range(1, 5)),
+            f"{told['marks']:.0%}",
+        )
+        for name, told in compared(
+            [row["answer"] for row in rows], [row["output"] for row in written]
+        ).items()
+    ]
+    header = ("edition", "pairs", "words each", *(f"distinct-{n}" for n in range(1, 5)), "voice")
+    columns = [(f"`{name}`", text) for name, text in ABOUT_WRITTEN.items()]
+    kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(many["kind"].items()))
+    splits = ", ".join(f"{split} {many['split'][split]}" for split in SPLITS)
+    return f"""
+## A second edition: written
+`written.jsonl` holds {len(written):,} more pairs, composed one by one for this kit and not from templates: questions as
+people ask them, answers of 30 to 90 words without a fixed frame. Kinds: {kinds}.
+The rows of the kind `unknown` have notes that do not hold the answer, or none, and Pavlos says so.
+
+```python
+written = load_dataset("json", data_files="data/pavlos/written.jsonl", split="train")
+```
+
+{table(("column", "what it holds"), columns)}
+
+Rows: {splits}; a cheese or topic stands in the same split as above. A program reads each answer
+sentence by sentence: what it says of a cheese, and each number, must stand in the notes. It cannot
+check general kitchen sense (wrap it in paper, take it out of the cold in time), which has no card.
+
+{table(header, lines)}
+
+Measured on answers: distinct-n on as many words of each edition, voice as the share with two of the
+three marks.
+"""
+
+
+def dataset_card(report: dict[str, Any], judged: Sequence[Row] = (), second: str = "") -> str:
+    """The whole README.md. `second` is the section about the written edition."""
     forms = {"train": "those of training"} if "template" in report["sources"] else {}
     splits = table(
         ("split", "rows", "question forms of the templates"),
@@ -255,7 +311,7 @@ three make it Pavlos, a greeting alone does not.
 
 ## Measured
 {quality(report)}
-{read_by_people(judged)}
+{read_by_people(judged)}{second}
 ## Limits
 - Made for teaching. The facts were not checked against the registers of protected names: do not label cheese with them.
 - One value for each cell. Where a cheese has several milks, textures or partners at table, the card names the usual one.
@@ -352,7 +408,7 @@ def judged_rows(built: Built) -> list[dict[str, str]]:
 def build_folder(records: list[Record], folder: Path, seed: int = 0) -> Built:
     """Build the dataset from the replies and write it, its card and its exports into the folder."""
     built = build(records, seed)
-    write(built, folder, dataset_card(built.report, judged_rows(built)))
+    write(built, folder, dataset_card(built.report, judged_rows(built), second_edition(built)))
     return built
 
 
