@@ -26,6 +26,18 @@ class LabKitError(Exception):
     """
 
 
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """`value`, if it is a whole number from `least` to `most`; else ValueError, which names it.
+
+    True and 1.0 are refused too: Python takes them for numbers, and they are mistakes here.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        if most is None or value <= most:
+            return value
+    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file in UTF-8 and in one step, with the same bytes on Windows."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

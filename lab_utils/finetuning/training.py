@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import IGNORED, encode_pair
 from lab_utils.memory.sizes import tensor_bytes
+from lab_utils.quantization.double import stored_tensors
 from lab_utils.start.hardware import compute_dtype
 
 METHODS = ("full", "lora", "qlora")
@@ -382,15 +383,8 @@ def training_arguments(
 
 def _weight_tensors(parameter) -> list[torch.Tensor]:
     """A parameter's own tensor, and for a 4-bit weight the constants that its quantization keeps."""
-    tensors, state = [parameter.detach()], getattr(parameter, "quant_state", None)
-    while state is not None:
-        tensors += [
-            t
-            for t in (state.absmax, state.code, getattr(state, "offset", None))
-            if torch.is_tensor(t)
-        ]
-        state = getattr(state, "state2", None)
-    return tensors
+    state = getattr(parameter, "quant_state", None)
+    return [parameter.detach(), *(stored_tensors(state).values() if state else ())]
 
 
 def training_state_bytes(model, optimizer) -> dict[str, int]:

@@ -231,8 +231,8 @@ def layer_shapes(config: Mapping) -> dict[str, Shape]:
     """
     if config["model_type"] != "falcon":
         return Architecture.from_fields(dict(config)).linear_layers()
-    h, f, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    qkv = (heads + 2 * config["num_key_value_heads"]) * (h // heads)
+    h, f, heads = config["hidden_size"], config["ffn_hidden_size"], config["num_attention_heads"]
+    qkv = (heads + 2 * config["num_kv_heads"]) * (h // heads)
     return {"qkv": (qkv, h), "o": (h, h), "up": (f, h), "down": (h, f)}
 
 

@@ -10,9 +10,10 @@ from lab_utils.drawing.live import Demo, live, side_by_side, wide
 from lab_utils.drawing.style import Picture
 from lab_utils.memory import sizes
 from lab_utils.memory.checkpointing import PLANS, make_schedule, optimal, replay, smallest_limit
-from lab_utils.memory.ledger import ATTENTION, METHODS, OPTIMIZERS, TYPES, Plan, ledger
+from lab_utils.memory.ledger import ledger
 from lab_utils.memory.paging import simulate, training_steps, transfer_seconds
 from lab_utils.memory.pictures import ledger_picture, memory_picture, pages_picture, stepper_picture
+from lab_utils.memory.plan import ATTENTION, METHODS, OPTIMIZERS, TYPES, Plan
 from lab_utils.memory.report import architecture_named
 from lab_utils.memory.sizes import LECTURE_10B, Architecture
 

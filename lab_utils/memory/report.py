@@ -1,5 +1,4 @@
-"""The memory ledger at work: `python3 -m lab_utils memory MODEL`, and the same parts counted on
-real tensors.
+"""The memory ledger at work: `python3 -m lab_utils memory MODEL`, and the same on real tensors.
 
 MODEL is a name in `data/reference/architectures.json`, "cheese-base", or a `config.json` (or the
 folder that holds one).
@@ -10,74 +9,74 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from lab_utils.files import DATA, LabKitError
-from lab_utils.memory.ledger import (
-    ATTENTION,
-    METHODS,
-    OPTIMIZERS,
-    TYPES,
-    Line,
-    Plan,
-    as_record,
-    fits_on,
-    ledger,
-    peak,
-    size_range,
-)
-from lab_utils.memory.sizes import Architecture
+from lab_utils.memory.configurations import read_configuration
+from lab_utils.memory.ledger import as_record, fits_on, ledger, peak, size_range
+from lab_utils.memory.plan import ATTENTION, METHODS, OPTIMIZERS, TYPES, Line, Plan
+from lab_utils.memory.sizes import FAMILIES, Architecture, Model, tensor_bytes
 
 REFERENCE = DATA / "reference" / "architectures.json"
 CHEESE_BASE = DATA / "models" / "cheese-base"
 
 
 # -------------------------------------------------------------------------------------- which model
-def known_models() -> dict[str, dict]:
+def known_models() -> dict[str, dict[str, Any]]:
     """Name -> fields of the models whose sizes ship with the kit."""
     return json.loads(REFERENCE.read_text(encoding="utf-8"))["models"]
 
 
 def architecture_named(name: str) -> Architecture:
-    """The architecture of a known model, of "cheese-base", of a `config.json`, or of a folder with
-    one.
+    """The sizes of a known dense model or of "cheese-base"; needs no torch.
 
-    ValueError that says what is wrong and what to do, for an unknown name and for a file that is no
-    such configuration.
+    Raises ValueError for another name.
+    """
+    model, _ = model_named(name)
+    if not isinstance(model, Architecture):
+        raise ValueError(f"{name} is no dense model of this kit: use model_named, which counts it.")
+    return model
+
+
+def model_named(name: str) -> tuple[Model, list[str]]:
+    """(model, notes) of a known model, of "cheese-base", of a `config.json` or of its folder.
+
+    A note says in a line what was assumed. Raises ValueError for an unknown name, and for a file
+    that is no configuration of a language model.
     """
     models = {known.lower(): fields for known, fields in known_models().items()}
-    if name.lower() in models:
-        fields = models[name.lower()]
-    else:
-        path = CHEESE_BASE if name == "cheese-base" else Path(name)
-        fields = read_fields(path / "config.json" if path.is_dir() else path, name)
+    ours = models.get(name.lower())
+    if name == "cheese-base":
+        ours = read_fields(CHEESE_BASE / "config.json", name)
     try:
-        return Architecture.from_fields(fields)
+        if ours and ours["model_type"] in FAMILIES:
+            return Architecture.from_fields(ours), []
+        path = Path(name)
+        file = path / "config.json" if path.is_dir() else path
+        return read_configuration(ours or read_fields(file, name))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def read_fields(path: Path, name: str) -> dict:
-    """The fields in a configuration file."""
+def read_fields(path: Path, name: str) -> dict[str, Any]:
+    """The fields in a configuration file; ValueError says what it is instead, or what is near."""
     if name and Path(name).is_dir() and not path.is_file():
-        raise ValueError(f"the folder {name} has no config.json: give a folder that holds a model.")
+        raise ValueError("this folder has no config.json: give a folder that holds a model.")
     if not path.is_file():
         known = ["cheese-base", *known_models()]
         near = difflib.get_close_matches(name, known, n=1)
-        advice = (
-            f"did you mean {near[0]}?"
-            if near
-            else f"the names are {', '.join(known)}; or give a config.json."
-        )
-        raise ValueError(f"no model and no file is called {name!r}: {advice}")
+        every = f"the names are {', '.join(known)}; or give a config.json."
+        advice = f"did you mean {near[0]}?" if near else every
+        raise ValueError(f"no model and no file has this name: {advice}")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte-order mark, too
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): give a model's config.json.") from None
+        raise ValueError(f"this file is no JSON ({error}): give a model's config.json.") from None
     if not isinstance(fields, dict):
         raise ValueError(
-            f"{path} holds a {type(fields).__name__}: a config.json holds names and values in "
+            f"this file holds a {type(fields).__name__}: a config.json holds names and values in "
             "braces."
         )
     return fields
@@ -135,73 +134,70 @@ def main(args: argparse.Namespace) -> int:
     """Print the ledger of the model and plan."""
     try:
         plan = Plan(**{name: getattr(args, name) for name in Plan.__dataclass_fields__})
-        lines = ledger(architecture_named(args.model), plan)
+        model, notes = model_named(args.model)
+        lines = ledger(model, plan)
     except ValueError as error:
         raise LabKitError(str(error)) from None
-    print(
-        json.dumps(as_record(args.model, plan, lines), indent=2)
-        if args.json
-        else as_text(args.model, plan, lines)
-    )
+    if args.json:
+        record = as_record(args.model, plan, lines) | {"notes": notes}
+        print(json.dumps(record, indent=2))
+    else:
+        print(as_text(args.model, plan, lines, notes))
     return 0
 
 
-def as_text(name: str, plan: Plan, lines: list[Line]) -> str:
+def as_text(name: str, plan: Plan, lines: list[Line], notes: Iterable[str] = ()) -> str:
     """The ledger as a table, in GB, with the cards that hold it."""
     how = f"rank {plan.rank}, " if not plan.full else ""
     rows = [
         f"{name}, {plan.method}, {how}{plan.batch} x {plan.sequence} tokens, {plan.optimizer}, "
         f"{plan.attention} attention" + (", checkpointing" if plan.checkpointing else ""),
+        *notes,
         "",
     ]
     for line in lines:
-        rows.append(
-            f"{line.name:30}{size_range(line.low, line.high):>17} GB  {line.when:5} {line.formula}"
-        )
+        size = size_range(line.low, line.high)
+        rows.append(f"{line.name:30}{size:>17} GB  {line.when:5} {line.formula}")
         rows.append(f"{'':58}{line.source}; {line.measured}")
     rows += ["", f"{'at the peak of a step':30}{size_range(*peak(lines)):>17} GB"]
     verdicts = fits_on(lines)
     for verdict, words in (("yes", "fits on"), ("perhaps", "perhaps on"), ("no", "too large for")):
-        if cards := [card for card, said in verdicts.items() if said == verdict]:
+        if cards := [card for card, of_card in verdicts.items() if of_card == verdict]:
             rows.append(f"{words + ':':16}{', '.join(cards)}")
     return "\n".join(rows)
 
 
 # ------------------------------------------------------------------------- the same on real tensors
-def constants_of(parameter) -> dict[str, list]:
-    """The tensors of a 4-bit weight's constants: {"absmax": ..., "nested absmax": ...}; empty for
+def constants_of(parameter: Any) -> dict[str, list]:
+    """The tensors of a 4-bit weight's constants, {"absmax": ..., "nested absmax": ...}; empty for
     other parameters.
     """
+    from lab_utils.quantization.double import stored_tensors
+
     state = getattr(parameter, "quant_state", None)
     if state is None:
         return {}
-    second = [state.state2.absmax, state.state2.code, state.offset] if state.nested else []
-    return {"absmax": [state.absmax], "nested absmax": [state.code, *second]}
+    tensors = stored_tensors(state)
+    return {"absmax": [tensors.pop("absmax")], "nested absmax": list(tensors.values())}
 
 
-def weight_bytes(model) -> dict[str, int]:
+def weight_bytes(model: Any) -> dict[str, int]:
     """Bytes of a model's parameters by the names of the ledger."""
-    from lab_utils.memory.sizes import tensor_bytes
-
     sizes: dict[str, int] = {}
     quantized = any(constants_of(parameter) for parameter in model.parameters())
     for name, parameter in model.named_parameters():
         constants = constants_of(parameter)
-        own = (
-            "adapters"
-            if "lora_" in name
-            else "codes"
-            if constants
-            else "unquantized weights"
-            if quantized
-            else "weights"
-        )
+        own = "unquantized weights" if quantized else "weights"
+        if "lora_" in name:
+            own = "adapters"
+        elif constants:
+            own = "codes"
         for part, tensors in {own: [parameter], **constants}.items():
             sizes[part] = sizes.get(part, 0) + tensor_bytes(tensors)
     return sizes
 
 
-def saved_bytes(model, compute: Callable):
+def saved_bytes(model: Any, compute: Callable[[], Any]) -> tuple[Any, int]:
     """(what `compute()` returns, bytes that autograd saved for the backward pass), parameters and
     buffers left out.
 
@@ -221,16 +217,13 @@ def saved_bytes(model, compute: Callable):
     return result, saved.now
 
 
-def measure_step(model, input_ids, optimizer=None) -> dict[str, int]:
-    """Do one training step on `input_ids`, (batch, sequence), each token its own label, and count
-    bytes.
+def measure_step(model: Any, input_ids: Any, optimizer: Any = None) -> dict[str, int]:
+    """Bytes of one training step on `input_ids`, (batch, sequence), each token its own label.
 
     {"activations", "logits and loss", "gradients"}, the weights by their parts, and "optimizer
     states" where there is one (without its step counters). The model must be in training mode;
     gradients are cleared at the end.
     """
-    from lab_utils.memory.sizes import tensor_bytes
-
     logits, activations = saved_bytes(
         model, lambda: model(input_ids=input_ids, use_cache=False).logits
     )

@@ -1,43 +1,46 @@
-"""Memory on paper: bits per parameter of every scheme, and what they mean for a model (1 GB = 10**9
-bytes).
+"""Memory on paper: bits per parameter of every scheme, and the sizes of a model (1 GB = 10**9 bytes).
 
-Each scheme stores a code for every parameter and a constant for every block of parameters; double
+Each scheme stores a code for every parameter and a constant for every block of parameters. Double
 quantization stores a smaller constant for every block, and one float32 for every block of blocks:
 
     bits per parameter = code_bits + constant_bits / block_size + 32 / (block_size * block_size_2)
 
-QLoRA paper, section 3: 4 + 32/64 = 4.5 bits without, 4 + 8/64 + 32/(64*256) = 4.127 bits with
-double quantization. The "0.37 bits" often quoted are the difference, the saving, not the total.
+QLoRA paper, section 3: 4 + 32/64 = 4.5 bits without double quantization, 4 + 8/64 + 32/(64*256) =
+4.127 bits with it. The "0.37 bits" often quoted are the difference, the saving, not the total.
 """
 
+from __future__ import annotations
+
 import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab_utils.files import whole_number
+
+if TYPE_CHECKING:  # so that the numbers on paper need no torch
+    from torch import Tensor
+    from transformers import PreTrainedConfig
 
 GB = 10**9  # what papers and card names mean
 GIB = 2**30  # what nvidia-smi and torch.cuda print as "GB" or "MiB"
+Shape = tuple[int, int]  # (out, in) of a linear layer
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the weights are stored. `block_size` None: one constant for the whole tensor, or none
-    where it has 0 bits.
-    """
+    """How weights are stored; a part that a scheme lacks is None or 0 bits."""
 
     name: str
     code_bits: int
-    block_size: int | None = None
+    block_size: int | None = None  # None: one constant for the whole tensor
     constant_bits: int = 0
-    block_size_2: int | None = (
-        None  # constants in one block of the second quantization; None: not quantized twice
-    )
+    block_size_2: int | None = None  # constants in a block of the second quantization
 
     def __post_init__(self) -> None:
         for name in ("code_bits", "block_size", "block_size_2"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name))
 
 
 SCHEMES = (
@@ -124,13 +127,7 @@ def cards_that_fit(gigabytes: float, headroom: float = 0.1) -> list[str]:
 
 
 # ----------------------------------------------------------------------------- the sizes of a model
-# model_type -> how it is built
-FAMILIES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "qwen2": "llama",
-    "gpt2": "gpt2",
-}
+FAMILIES = {"llama": "llama", "mistral": "llama", "qwen2": "llama", "gpt2": "gpt2"}
 GPT2_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -138,75 +135,59 @@ GPT2_NAMES = {
     "n_positions": "max_position_embeddings",
     "n_inner": "intermediate_size",
 }
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+MORE_SIZES = (
     "intermediate_size",
-)
-# its MLP is 4 hidden sizes wide unless it says so
-GPT2_SIZES = (
-    *SIZES[:4],
-    "max_position_embeddings",
-)
-OPTIONAL = (
     "num_key_value_heads",
     "head_dim",
-    "intermediate_size",
     "max_position_embeddings",
-    "tie_word_embeddings",
-    "attention_bias",
-    "mlp_bias",
-    "model_type",
 )
 SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias")
-NO_SIZE = set(  # fields of published configurations that change no size
-    (
-        "_attn_implementation _attn_implementation_autoset _commit_hash _name_or_path "
-        "activation_function architectures attention_dropout attn_implementation attn_pdrop "
-        "auto_map "
-        "bad_words_ids bos_token_id chunk_size_feed_forward dtype embd_pdrop eos_token_id "
-        "finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_act "
-        "hidden_dropout hidden_activation id2label initializer_range is_llama_config label2id "
-        "layer_norm_epsilon layer_types max_length max_sequence_length max_window_layers n_ctx "
-        "output_attentions output_hidden_states pad_token_id partial_rotary_factor prefix "
-        "pretraining_tp problem_type reorder_and_upcast_attn resid_pdrop return_dict rms_norm_eps "
-        "rope_interleaved rope_parameters rope_scaling rope_theta scale_attn_by_inverse_layer_idx "
-        "scale_attn_weights sep_token_id sliding_window summary_activation summary_first_dropout "
-        "summary_proj_to_labels summary_type summary_use_proj task_specific_params tokenizer_class "
-        "torch_dtype torchscript transformers.js_config transformers_version unk_token_id "
-        "unsloth_fixed use_bfloat16 use_cache use_mrope use_sliding_window"
-    ).split()
-)
-# change sizes
-ONLY_OFF = (
-    "add_cross_attention",
-    "is_encoder_decoder",
-    "quantization_config",
-    "use_qk_norm",
-    "qk_layernorm",
-)
-SIDE_BY_SIDE, EXPERTS = "its attention and MLP stand side by side", "it is a mixture of experts"
-NOT_COVERED = {  # how the model type begins: what the ledger would get wrong
-    "qwen3": "it norms queries and keys too",
-    "phi3": "its q, k and v are one linear layer, gate and up another",
-    "gemma": "its gate is a GELU, its embeddings are scaled, and since Gemma 2 it has more norms",
-    "phi": SIDE_BY_SIDE,
-    "falcon": SIDE_BY_SIDE,
-    "gpt_neox": SIDE_BY_SIDE,
-    "mixtral": EXPERTS,
-    "deepseek": EXPERTS,
-}
+
+
+class Model:
+    """What the ledger asks of a model: its linear layers, and what lies beside them."""
+
+    vocab_size: int
+    max_positions: int | None  # None: no limit is known
+    family: str  # decides which formulas count its activations
+
+    def linear_shapes(self) -> list[Shape]:
+        """(out, in) of every linear layer but the head: those that get adapters."""
+        raise NotImplementedError
+
+    def adapter_sizes(self, rank: int) -> list[int]:
+        """Values of each tensor of their adapters: A is (rank, in), B is (out, rank)."""
+        return [rank * side for shape in self.linear_shapes() for side in shape]
+
+    def quantized_shapes(self) -> list[Shape]:
+        """(out, in) of the layers that bitsandbytes stores in 4 bits."""
+        raise NotImplementedError
+
+    def other_sizes(self) -> list[int]:
+        """Parameters of each tensor beside those weights."""
+        raise NotImplementedError
+
+    def n_linear(self) -> int:
+        """Weights that QLoRA quantizes."""
+        return sum(n_out * n_in for n_out, n_in in self.quantized_shapes())
+
+    def n_other(self) -> int:
+        """Parameters beside those weights: what QLoRA leaves unquantized."""
+        return sum(self.other_sizes())
+
+    def n_parameters(self) -> int:
+        """All parameters of the model."""
+        return self.n_linear() + self.n_other()
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """The sizes of a language model that decide its memory.
+class Architecture(Model):
+    """The sizes of a dense language model that decide its memory.
 
     `family` "llama" (Llama, Mistral, Qwen2) has RMSNorm, rotary positions and a gated MLP; "gpt2"
-    has LayerNorm, learnt positions, one linear layer for q, k and v, and a plain MLP. `biased`
-    names the linear layers that have a bias.
+    has LayerNorm, learnt positions, one linear layer for q, k and v, and a plain MLP. Other models
+    are counted by `configurations.Counted`.
     """
 
     vocab_size: int
@@ -219,176 +200,144 @@ class Architecture:
     tied_head: bool
     max_positions: int | None = None  # None: no limit is known
     family: str = "llama"
-    biased: tuple[str, ...] = ()
+    biased: tuple[str, ...] = ()  # names of the linear layers that have a bias
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "n_layers",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "intermediate_size",
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        if self.max_positions is not None and self.max_positions < 1:
-            raise ValueError(
-                "max_positions must be at least 1, or None for no limit, got "
-                f"{self.max_positions!r}."
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"num_attention_heads ({self.n_heads}) must be a multiple of num_key_value_heads "
-                f"({self.n_kv_heads}): each key serves equally many queries."
-            )
+        sizes = "vocab_size hidden_size n_layers n_heads n_kv_heads head_dim intermediate_size"
+        for name in sizes.split():
+            whole_number(name, getattr(self, name))
+        if self.max_positions is not None:
+            whole_number("max_positions", self.max_positions)
 
     @classmethod
-    def of(cls, config) -> "Architecture":
-        """From a transformers configuration."""
-        fields = config.to_dict()
-        return cls.from_fields(
-            {name: fields[name] for name in (*SIZES, *OPTIONAL, *GPT2_NAMES) if name in fields}
-        )
+    def of(cls, config: PreTrainedConfig) -> Architecture:
+        """From a transformers configuration, in which the type's own defaults are filled in."""
+        return cls.from_fields(config.to_dict())
 
     @classmethod
-    def from_fields(cls, fields: dict) -> "Architecture":
-        """From the fields of a `config.json`, named as in transformers.
+    def from_fields(cls, fields: Mapping[str, Any]) -> Architecture:
+        """From the fields of a `config.json`; those that change no size are passed over.
 
-        ValueError for another model type, a missing size, a size below 1, heads that do not divide
-        the hidden size, and for a field that is not known here: it could be a misspelt one, or one
-        that changes the memory.
+        Raises ValueError for a model type that is not in FAMILIES, a missing or impossible size,
+        and a field whose name is nearly that of a size.
         """
-        fields = {
-            GPT2_NAMES.get(name, name): value for name, value in fields.items() if value is not None
-        }
-        kind = fields.get("model_type", "llama")
+        kind = fields.get("model_type") or "llama"
         if kind not in list(FAMILIES):
             raise ValueError(
-                f"model_type {kind!r} is not covered{why_not(kind)}: expected one of "
-                f"{', '.join(FAMILIES)}."
+                f"model_type {kind!r} is not written out here: expected one of "
+                f"{', '.join(FAMILIES)}. transformers counts the others (configurations.Counted)."
             )
-        check_fields(fields)
-        check_sizes(fields)
-        hidden, heads, gpt2 = fields["hidden_size"], fields["num_attention_heads"], kind == "gpt2"
+        f = checked_sizes(fields, kind)
+        hidden, heads = f["hidden_size"], f["num_attention_heads"]
         return cls(
-            fields["vocab_size"],
-            hidden,
-            fields["num_hidden_layers"],
-            heads,
-            fields.get("num_key_value_heads", heads),
-            fields.get("head_dim", hidden // heads),
-            fields.get("intermediate_size", 4 * hidden),
-            fields.get("tie_word_embeddings", gpt2),
-            fields.get("max_position_embeddings"),
-            FAMILIES[kind],
-            biased_layers(kind, fields),
+            vocab_size=f["vocab_size"],
+            hidden_size=hidden,
+            n_layers=f["num_hidden_layers"],
+            n_heads=heads,
+            n_kv_heads=f.get("num_key_value_heads", heads),
+            head_dim=f.get("head_dim", hidden // heads),
+            intermediate_size=f.get("intermediate_size", 4 * hidden),
+            tied_head=f.get("tie_word_embeddings", kind == "gpt2"),
+            max_positions=positions(f),
+            family=FAMILIES[kind],
+            biased=biased_layers(kind, f),
         )
 
-    def linear_layers(self) -> dict[str, tuple[int, int]]:
-        """Name -> (out, in) of the linear layers in one layer of the model; the head is none of
-        them.
-        """
+    def linear_layers(self) -> dict[str, Shape]:
+        """Name -> (out, in) of the linear layers in one layer of the model."""
         h, f = self.hidden_size, self.intermediate_size
         if self.family == "gpt2":
             return {"qkv": (3 * h, h), "o": (h, h), "up": (f, h), "down": (h, f)}
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        return {
-            "q": (q, h),
-            "k": (kv, h),
-            "v": (kv, h),
-            "o": (h, q),
-            "gate": (f, h),
-            "up": (f, h),
-            "down": (h, f),
-        }
+        attention = {"q": (q, h), "k": (kv, h), "v": (kv, h), "o": (h, q)}
+        return {**attention, "gate": (f, h), "up": (f, h), "down": (h, f)}
 
-    def linear_shapes(self) -> list[tuple[int, int]]:
-        """(out, in) of every linear layer of the model but the head."""
+    def linear_shapes(self) -> list[Shape]:
+        """(out, in) of every linear layer of the model but the head: those that get adapters."""
         return list(self.linear_layers().values()) * self.n_layers
 
-    def n_linear(self) -> int:
-        """Weights of those linear layers: what QLoRA quantizes."""
-        return sum(n_out * n_in for n_out, n_in in self.linear_shapes())
+    def quantized_shapes(self) -> list[Shape]:
+        """The same: bitsandbytes quantizes the layers that get adapters."""
+        return self.linear_shapes()
 
     def other_sizes(self) -> list[int]:
-        """Parameters of each tensor outside those weights: embeddings, the head where it is not
-        tied, norms, biases.
-        """
+        """Parameters of each tensor beside them: embeddings, an untied head, norms, biases."""
         gpt2, h, layers = self.family == "gpt2", self.hidden_size, self.linear_layers()
-        embeddings = [self.vocab_size * h] * (1 if self.tied_head else 2) + [
-            (self.max_positions or 0) * h
-        ] * gpt2
-        # LayerNorm has a bias, RMSNorm has none
-        norms = [h] * (2 * self.n_layers + 1) * (2 if gpt2 else 1)
+        embeddings = [self.vocab_size * h] * (1 if self.tied_head else 2)
+        if gpt2:
+            embeddings.append((self.max_positions or 0) * h)
+        norms = [h] * (2 * self.n_layers + 1) * (2 if gpt2 else 1)  # LayerNorm also has a bias
         return embeddings + norms + [layers[name][0] for name in self.biased] * self.n_layers
-
-    def n_other(self) -> int:
-        """Parameters outside those weights: what QLoRA leaves unquantized."""
-        return sum(self.other_sizes())
-
-    def n_parameters(self) -> int:
-        """All parameters of the model."""
-        return self.n_linear() + self.n_other()
 
 
 LECTURE_10B = Architecture(32_000, 4096, 48, 32, 32, 128, 11_008, False, 4096)
-"""The lecture's model of 10 billion parameters has no shape; this one is Llama-2-7B with 48 layers: 9.98 billion."""
+"""The lecture's 10 billion have no shape: this is Llama-2-7B with 48 layers, 9.98 billion."""
 
 
-def why_not(kind) -> str:
-    """Why a model type is not covered, in brackets, where that is known."""
-    if "moe" in str(kind):
-        return f" ({EXPERTS})"
-    return next(
-        (f" ({reason})" for start, reason in NOT_COVERED.items() if str(kind).startswith(start)), ""
-    )
+def checked_sizes(fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The fields, with GPT-2's names translated and None left out, once their sizes make sense.
 
-
-def check_fields(fields: dict) -> None:
-    """Raise ValueError where a size is missing, or a field is neither used nor known to change no
-    memory.
+    Raises ValueError for a missing or impossible size and for a nearly right name.
     """
-    known, needed = (*SIZES, *OPTIONAL), GPT2_SIZES if fields.get("model_type") == "gpt2" else SIZES
-    if switched := [name for name in ONLY_OFF if fields.get(name)]:
-        raise ValueError(
-            f"{switched[0]} is not covered: give the configuration of a plain model, without it."
-        )
-    if strange := [
-        name for name in fields if name not in (*known, *ONLY_OFF) and name not in NO_SIZE
-    ]:
-        near = difflib.get_close_matches(strange[0], (*known, *NO_SIZE), n=1)
-        advice = f"did you mean {near[0]}?" if near else "leave it out if it changes no size."
-        raise ValueError(f"unknown field {strange[0]!r}: {advice}")
-    if missing := [name for name in needed if name not in fields]:
+    found = {GPT2_NAMES.get(name, name): v for name, v in fields.items() if v is not None}
+    refuse_near_misses(set(found) - {*SIZES, *MORE_SIZES}, (*SIZES, *MORE_SIZES))
+    needed = [*SIZES, "max_position_embeddings" if kind == "gpt2" else "intermediate_size"]
+    if kind in ("mistral", "qwen2"):
+        needed.append("num_key_value_heads")  # their defaults are not the number of heads
+    if missing := [name for name in needed if name not in found]:
         raise ValueError(
             f"the configuration lacks {', '.join(missing)}: they are named as in a transformers "
             "config.json."
         )
-
-
-def check_sizes(fields: dict) -> None:
-    """Raise ValueError for a size below 1, a switch that is neither true nor false, or a hidden
-    size that heads do not divide.
-    """
-    for name in (*SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings"):
-        value = fields.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    for name in (*SIZES, *MORE_SIZES):
+        if name in found:
+            whole_number(name, found[name])
     for name in SWITCHES:
-        if not isinstance(fields.get(name, False), bool):
-            raise ValueError(f"{name} must be true or false, got {fields[name]!r}.")
+        if not isinstance(found.get(name, False), bool):
+            raise ValueError(f"{name} must be true or false, got {found[name]!r}.")
+    check_heads(found)
+    return found
+
+
+def check_heads(fields: Mapping[str, Any]) -> None:
+    """Raise ValueError for heads that do not divide the hidden size or are not shared evenly."""
     hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
     if "head_dim" not in fields and hidden % heads:
         raise ValueError(
             f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads}), or give "
             "head_dim."
         )
+    if heads % fields.get("num_key_value_heads", heads):
+        raise ValueError(
+            f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads "
+            f"({fields['num_key_value_heads']}): each key serves equally many queries."
+        )
 
 
-def biased_layers(model_type: str, fields: dict) -> tuple[str, ...]:
+def refuse_near_misses(strangers: Iterable[str], names: Iterable[str]) -> None:
+    """Raise ValueError where an unknown field is nearly the name of a size: it is a slip."""
+    names = list(names)
+    for stranger in sorted(strangers):
+        if near := difflib.get_close_matches(stranger, names, n=1, cutoff=0.77):
+            raise ValueError(f"unknown field {stranger!r}: did you mean {near[0]}?")
+
+
+def positions(fields: Mapping[str, Any]) -> int | None:
+    """The longest sequence: rotary positions have no table, so a scaling (YaRN) stretches them.
+
+    It multiplies the length before it, which a configuration gives beside the factor or, if not, as
+    `max_position_embeddings`.
+    """
+    most = fields.get("max_position_embeddings")
+    scaling = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
+    for one in [scaling, *(v for v in scaling.values() if isinstance(v, Mapping))]:
+        factor, before = one.get("factor"), one.get("original_max_position_embeddings", most)
+        if most and before and isinstance(factor, int | float):
+            most = max(most, int(factor * before))
+    return most
+
+
+def biased_layers(model_type: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The linear layers that have a bias, by the conventions of the model type."""
     if model_type == "gpt2":
         return ("qkv", "o", "up", "down")
@@ -399,9 +348,9 @@ def biased_layers(model_type: str, fields: dict) -> tuple[str, ...]:
 
 
 # ------------------------------------------------------------------------------ what training keeps
-def adapter_parameters(architecture: Architecture, rank: int) -> int:
-    """Parameters of LoRA adapters on all linear layers: rank * (in + out) for each."""
-    return sum(rank * (n_out + n_in) for n_out, n_in in architecture.linear_shapes())
+def adapter_parameters(model: Model, rank: int) -> int:
+    """Parameters of LoRA adapters on all linear layers but the head: rank * (in + out) for each."""
+    return sum(model.adapter_sizes(rank))
 
 
 def nf4_parts(n_values: int) -> dict[str, int]:
@@ -427,7 +376,7 @@ def nf4_layer_bytes(n_values: int) -> int:
 
 
 def training_state_bytes(
-    architecture: Architecture, method: str, rank: int = 0, weight_bytes: int = 4
+    model: Model, method: str, rank: int = 0, weight_bytes: int = 4
 ) -> dict[str, int]:
     """Bytes kept between steps by "full", "lora" or "qlora" with AdamW: {"weights", "gradients",
     "optimizer"}.
@@ -436,21 +385,18 @@ def training_state_bytes(
     two float32 each. Activations come on top while a step runs. Raises ValueError for another
     method.
     """
-    linear = [n_out * n_in for n_out, n_in in architecture.linear_shapes()]
-    base = (sum(linear) + architecture.n_other()) * weight_bytes
-    adapters = adapter_parameters(architecture, rank)
+    adapters = adapter_parameters(model, rank)
+    weights, trained = (model.n_parameters() + adapters) * weight_bytes, adapters
     if method == "full":
-        weights, trained = base, sum(linear) + architecture.n_other()
-    elif method == "lora":
-        weights, trained = base + adapters * weight_bytes, adapters
+        weights, trained = model.n_parameters() * weight_bytes, model.n_parameters()
     elif method == "qlora":
-        stored = sum(map(nf4_layer_bytes, linear)) + architecture.n_other() * weight_bytes
-        weights, trained = stored + adapters * weight_bytes, adapters
-    else:
+        stored = sum(nf4_layer_bytes(n_out * n_in) for n_out, n_in in model.quantized_shapes())
+        weights = stored + (model.n_other() + adapters) * weight_bytes
+    elif method != "lora":
         raise ValueError(f"method must be full, lora or qlora, got {method!r}.")
     return {"weights": weights, "gradients": trained * weight_bytes, "optimizer": trained * 8}
 
 
-def tensor_bytes(tensors) -> int:
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the tensors' elements."""
     return sum(t.numel() * t.element_size() for t in tensors)

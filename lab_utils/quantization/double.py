@@ -164,18 +164,22 @@ def outlier_rmse(x: Tensor, outlier: float, block_size: int, bits: int = 8) -> t
 
 
 # ---------------------------------------------------------------------------- what is really stored
-def stored_bytes(stored: object) -> dict[str, int]:
-    """Count the bytes of every tensor in a quantized thing, by name, nested ones as
-    "constants.codes".
+def stored_tensors(stored: object) -> dict[str, Tensor]:
+    """Every tensor in a quantized thing by its name, nested ones as "constants.codes".
 
     Works on the tuples above and on the `quant_state` of a bitsandbytes weight. A block size and a
-    shape are metadata, not tensors, and count nothing.
+    shape are metadata, no tensors.
     """
     fields = stored._asdict() if hasattr(stored, "_asdict") else vars(stored)
-    sizes = {}
+    found: dict[str, Tensor] = {}
     for name, value in fields.items():
         if isinstance(value, Tensor):
-            sizes[name] = value.numel() * value.element_size()
+            found[name] = value
         elif hasattr(value, "_asdict") or hasattr(value, "absmax"):
-            sizes |= {f"{name}.{inner}": size for inner, size in stored_bytes(value).items()}
-    return sizes
+            found |= {f"{name}.{inner}": t for inner, t in stored_tensors(value).items()}
+    return found
+
+
+def stored_bytes(stored: object) -> dict[str, int]:
+    """The bytes of each of those tensors."""
+    return {name: tensor.nbytes for name, tensor in stored_tensors(stored).items()}
