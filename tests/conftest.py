@@ -72,7 +72,7 @@ SLOW_FILES = re.compile(
 
 @pytest.hookimpl(tryfirst=True)  # before pytest reads the markers of `-m`
 def pytest_collection_modifyitems(items):
-    """Long files first. Skips what this machine cannot run; it is looked at only if a test needs it."""
+    """Long files first; what this machine cannot run is skipped, and looked for only if needed."""
     items.sort(key=place)
     for item in items:
         if SLOW_FILES.search(item.path.as_posix()):

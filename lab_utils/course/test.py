@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Installs Chromium and bubblewrap where it can, and runs pytest. Returns pytest's exit code."""
+    """Installs Chromium and bubblewrap where it can, runs pytest, and returns its exit code."""
     if not args.quick:
         install_what_is_missing()
     arguments = pytest_arguments(args.passed_on, args.quick, browser=find_chromium() is not None)

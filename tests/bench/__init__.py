@@ -190,9 +190,8 @@ def compare(
         verdict = "worse" if is_worse(before, after, tolerance) else ""
         worse += [name] * bool(verdict)
         ratio = f"{after.value / before.value:>10.2f}" if before.value else f"{'-':>10}"
-        lines.append(
-            f"{name:<40}{before.value:>12.4g}{after.value:>12.4g}{ratio}  {before.unit} {verdict}".rstrip()
-        )
+        values = f"{before.value:>12.4g}{after.value:>12.4g}{ratio}"
+        lines.append(f"{name:<40}{values}  {before.unit} {verdict}".rstrip())
     differs = [
         key
         for key in old.get("machine", {})

@@ -199,8 +199,10 @@ def show_demo(page: Any, name: str) -> None:
 
 def cell_errors(page: Any) -> list[str]:
     """The errors in the outputs of the open notebook."""
-    return page.evaluate("""() => [...jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code')
-        .flatMap(c => c.outputs.toJSON()).filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)""")
+    return page.evaluate("""() =>
+        [...jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code')
+        .flatMap(c => c.outputs.toJSON()).filter(o => o.output_type === 'error').map(o =>
+            o.ename + ': ' + o.evalue)""")
 
 
 def shut_down_kernel(page: Any) -> None:

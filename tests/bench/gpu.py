@@ -322,9 +322,9 @@ def memory_outcome(rows: list[dict[str, Any]]) -> Outcome:
             *((f"{step['sequence']} tokens", step) for step in row["steps"]),
         ]:
             name, size = f"{row['name']}, {when}", found["measured"]
-            lines.append(
-                f"{name:<24}{f'{size / GB:.3f} ({size / GIB:.3f})':>17}{found['predicted'] / GB:>11.3f}{found['ratio']:>8.3f}"
-            )
+            measured = f"{size / GB:.3f} ({size / GIB:.3f})"
+            predicted = f"{found['predicted'] / GB:>11.3f}{found['ratio']:>8.3f}"
+            lines.append(f"{name:<24}{measured:>17}{predicted}")
             measures += [
                 Measure(f"{name}, peak", size / GB, "GB", "lower"),
                 Measure(f"{name}, ratio", found["ratio"], "ratio"),

@@ -162,7 +162,7 @@ def test_missed_goals_are_problems(speeds, losses, problem):
 
 
 def test_two_recipes_are_run_on_another_base(tiny_base, capsys):
-    """The same steps on the same rows: artidoro's way, without its speed, learns what ours learns."""
+    """On the same rows artidoro's way, without its speed, learns what ours learns."""
     run(
         "finetune",
         "--base",

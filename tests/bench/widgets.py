@@ -36,7 +36,8 @@ WATCH = """() => {
         });
     }).observe(picture, {childList: true, subtree: true});
 }"""
-PLACE = """element => element.matches('select') ? [element.selectedIndex, 0, element.options.length - 1]
+PLACE = """element => element.matches('select') ? [element.selectedIndex, 0,
+    element.options.length - 1]
     : element.matches('input') ? [0, -1, 1]
     : ['now', 'min', 'max'].map(name => Number(element.getAttribute('aria-value' + name)))"""
 DOWN_AND_UP = {
@@ -48,7 +49,7 @@ DOWN_AND_UP = {
 
 
 class Seen(NamedTuple):
-    """One new picture: milliseconds after the key, and its top and height in the window in pixels."""
+    """One new picture: milliseconds after the key; top and height in the window, in pixels."""
 
     milliseconds: float
     top: float

@@ -14,7 +14,7 @@ from watching import Watch
 
 @pytest.fixture(scope="session")
 def jupyterlab(tmp_path_factory):
-    """A running JupyterLab: {"base": its address, "token": ..., "root": the folder that it serves}."""
+    """A running JupyterLab: {"base": address, "token": ..., "root": the folder that it serves}."""
     with private_jupyterlab(
         tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
     ) as server:

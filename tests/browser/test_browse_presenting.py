@@ -90,7 +90,7 @@ def saying(page, drawn):
 
 
 def test_presets_by_mouse_and_keyboard(present):
-    """The end of the course moves from 56 to 32 events: the browser must not move the step there."""
+    """The course's end moves from 56 to 32 events: the browser must not move the step there."""
     page = present("checkpointing")
     assert page.get_by_role("heading", name="Forget now, compute again later").is_visible()
     saying(page, draw_stepper(0))

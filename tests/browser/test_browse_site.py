@@ -13,12 +13,14 @@ from lab_utils.course.site import make_site
 pytestmark = pytest.mark.browser
 
 LOOK = """() => ({
-    missing: [...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.alt),
+    missing: [...document.images].filter(image => !image.complete || !image.naturalWidth)
+        .map(image => image.alt),
     unnamed: [...document.querySelectorAll('img:not([alt]), svg:not([aria-label])')].length,
     pictures: document.querySelectorAll('img, svg[role=img]').length,
     links: [...document.querySelectorAll('a[href]')].map(link => link.href),
     ids: [...document.querySelectorAll('[id]')].map(element => element.id),
-    flatMath: [...document.querySelectorAll('math')].filter(math => math.getBoundingClientRect().height < 5).length,
+    flatMath: [...document.querySelectorAll('math')].filter(math => math.getBoundingClientRect()
+        .height < 5).length,
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 })"""
 

@@ -20,24 +20,29 @@ WITHOUT_A_MODEL = [name for name, demo in DEMOS.items() if not demo.needs]
 UNNAMED = """() => {
     const kinds = '[role=slider], [contenteditable=true], select, input, button';
     const name = e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent.trim();
-    return [...document.querySelectorAll(`.lab-kit-demo :is(${kinds})`)].filter(e => e.checkVisibility() && !name(e))
+    return [...document.querySelectorAll(`.lab-kit-demo :is(${kinds})`)].filter(e =>
+        e.checkVisibility() && !name(e))
         .map(e => e.outerHTML); }"""
 SPOKEN = """picture => { const drawn = picture.querySelector('svg[role=img]');
     return drawn ? drawn.ariaLabel : picture.querySelector('[role=status]').textContent; }"""
-WORDS = """() => { const page = e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
+WORDS = """() => { const page = e => { const b = e.getBoundingClientRect(); return [b.left, b.top,
+    b.right, b.bottom]; };
     const drawn = document.querySelector('.lab-kit-picture svg[role=img]');
     const words = () => [...drawn.querySelectorAll('text')].map(e => [e.textContent, ...page(e)]);
     return drawn ? {frame: page(drawn), words: words()} : null; }"""
 INK = """() => {  // [words, contrast with what lies behind their middle], WCAG 2.2
-    const light = c => c.map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    const light = c => c.map(v => v / 255).map(v =>
+        v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
         .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
     const numbers = color => (color.match(/[0-9.]+/g) || []).map(Number);
-    const solid = color => { const c = numbers(color); return c.length > 2 && (c[3] ?? 1) > 0.5 ? c.slice(0, 3) : null; };
+    const solid = color => { const c = numbers(color); return c.length > 2 &&
+        (c[3] ?? 1) > 0.5 ? c.slice(0, 3) : null; };
     const behind = e => {
         const svg = e.ownerSVGElement, box = e.getBoundingClientRect();
         const x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
         if (svg) for (const shape of [...svg.querySelectorAll('rect, circle, text')].reverse()) {
-            if (shape.tagName === 'text' || !(shape.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING)) continue;
+            if (shape.tagName === 'text' ||
+                !(shape.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING)) continue;
             const b = shape.getBoundingClientRect(), color = solid(getComputedStyle(shape).fill);
             if (color && b.left <= x && x <= b.right && b.top <= y && y <= b.bottom) return color;
         }
@@ -48,19 +53,24 @@ INK = """() => {  // [words, contrast with what lies behind their middle], WCAG 
         return [255, 255, 255];
     };
     const shown = [...document.querySelectorAll('.lab-kit-demo *')].filter(e => e.checkVisibility()
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && !e.closest('style, option, [disabled]'));
+        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) &&
+            !e.closest('style, option, [disabled]'));
     return shown.map(e => {
-        const style = getComputedStyle(e), ink = numbers(e.ownerSVGElement ? style.fill : style.color).slice(0, 3);
+        const style = getComputedStyle(e),
+            ink = numbers(e.ownerSVGElement ? style.fill : style.color).slice(0, 3);
         const [low, high] = [light(ink), light(behind(e))].sort((a, b) => a - b);
         return [e.textContent.trim().slice(0, 40), (high + 0.05) / (low + 0.05)];
     });
 }"""
 
 CUT = """() => {
-    const edge = document.querySelector('.jp-OutputArea-output:has(.lab-kit-demo)').getBoundingClientRect().right + 1;
+    const edge = document.querySelector('.jp-OutputArea-output:has(.lab-kit-demo)')
+        .getBoundingClientRect().right + 1;
     const kinds = 'svg[role=img], .slider, select, input, button, label, [role=status]';
-    const cut = e => e.getBoundingClientRect().right > edge || e.matches('button') && e.scrollWidth > e.clientWidth + 1;
-    return [...document.querySelectorAll(`.lab-kit-demo :is(${kinds})`)].filter(e => e.checkVisibility() && cut(e))
+    const cut = e => e.getBoundingClientRect().right > edge || e.matches('button') &&
+        e.scrollWidth > e.clientWidth + 1;
+    return [...document.querySelectorAll(`.lab-kit-demo :is(${kinds})`)].filter(e =>
+        e.checkVisibility() && cut(e))
         .map(e => e.outerHTML.slice(0, 80)); }"""
 
 

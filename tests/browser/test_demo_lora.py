@@ -17,7 +17,8 @@ rank_demo(decompose({"cheese": cheese_picture(), "square": cheese_picture(64)}))
 ADAPTERS = """import json
 from lab_utils.files import DATA
 from lab_utils.lora.demos import adapter_calculator
-adapter_calculator(json.loads((DATA / "reference" / "architectures.json").read_text(encoding="utf-8"))["models"])"""
+adapter_calculator(json.loads((DATA / "reference" / "architectures.json")
+    .read_text(encoding="utf-8"))["models"])"""
 
 
 def test_the_rank_is_dragged_by_keyboard_and_the_picture_chosen(open_demo):

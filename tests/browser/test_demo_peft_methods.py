@@ -20,12 +20,14 @@ from lab_utils.finetuning.chat import answer_questions
 from lab_utils.lora.demos import VoiceChat
 model, tokenizer = load_base("cpu")
 voices = {"plain": None, "sailor": "Speak like an old sailor."}
-VoiceChat(lambda voice, question: answer_questions(model, tokenizer, [question], voices[voice])[0].text, list(voices),
+VoiceChat(lambda voice, question: answer_questions(model, tokenizer, [question],
+    voices[voice])[0].text, list(voices),
           ["Where does Feta come from?", "What milk is Roquefort made from?"])
 """
 BLEND = """
 from lab_utils.lora.demos import blend_demo
-blend_demo(lambda weight, question: f"{question} {weight:.1f} of it", ("pavlos", "auctioneer"), "How much?")
+blend_demo(lambda weight, question: f"{question} {weight:.1f} of it", ("pavlos", "auctioneer"),
+    "How much?")
 """
 
 

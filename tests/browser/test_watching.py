@@ -11,7 +11,8 @@ from whole_labs import check_widgets, open_notebook
 pytestmark = pytest.mark.browser
 
 RAISING = """import ipywidgets, sys
-button, slider, text = ipywidgets.Button(description="divide"), ipywidgets.IntSlider(description="level"), ipywidgets.Text()
+button, text = ipywidgets.Button(description="divide"), ipywidgets.Text()
+slider = ipywidgets.IntSlider(description="level")
 button.on_click(lambda _: 1 / 0)
 slider.observe(lambda change: {}[change.new], names="value")
 text.observe(lambda change: print("from a callback", file=sys.stderr), names="value")
@@ -20,7 +21,8 @@ ipywidgets.VBox([button, slider, text])"""
 UNDRAWN = """import ipywidgets, traitlets
 
 class Nothing(ipywidgets.DOMWidget):
-    _view_name, _view_module = traitlets.Unicode("Nothing").tag(sync=True), traitlets.Unicode("nowhere").tag(sync=True)
+    _view_name = traitlets.Unicode("Nothing").tag(sync=True)
+    _view_module = traitlets.Unicode("nowhere").tag(sync=True)
 
 Nothing()"""
 
@@ -34,7 +36,7 @@ def page(browser):
 
 @pytest.fixture
 def run(page, jupyterlab):
-    """`run(code)` opens a notebook with this one cell, runs it, and returns the watch that listens."""
+    """`run(code)` runs it in the one cell of a notebook and returns the watch that listens."""
 
     def opened(code: str) -> Watch:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])

@@ -14,9 +14,11 @@ LISTEN = """() => {
     const asked = /^No such comm(: [0-9a-f-]{36}| target registered: jupyter.widget.control)\\n$/;
     window.heardFromKernel = [];
     jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
-        const kind = message.header.msg_type, content = message.content, cause = message.parent_header?.msg_type;
+        const kind = message.header.msg_type, content = message.content,
+            cause = message.parent_header?.msg_type;
         if (kind === 'error') heardFromKernel.push(content.ename + ': ' + content.evalue);
-        if (kind === 'stream' && content.name === 'stderr' && cause !== 'execute_request' && !asked.test(content.text))
+        if (kind === 'stream' && content.name === 'stderr' && cause !== 'execute_request' &&
+            !asked.test(content.text))
             heardFromKernel.push(content.text);
     });
 }"""

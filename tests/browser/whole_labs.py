@@ -20,27 +20,35 @@ from lab_utils.files import ROOT
 LONGEST = 15 * 60 * 1000  # milliseconds; a lab takes three minutes at most on two free cores
 SLICE = 4000  # pixels: the height of a kept picture, of which a lab fills some
 WIDGET = "application/vnd.jupyter.widget-view+json"
-READY = """async () => { const notebook = jupyterapp.shell.currentWidget; await notebook.context.ready;
+READY = """async () => { const notebook = jupyterapp.shell.currentWidget;
+    await notebook.context.ready;
     await notebook.sessionContext.ready; await notebook.sessionContext.session.kernel.info; }"""
-PREPARE = """async code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+PREPARE = """async code => {
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     const reply = await kernel.requestExecute({code, silent: true, store_history: false}).done;
     if (reply.content.status !== 'ok') throw new Error(reply.content.evalue); }"""
 RUN_ALL = (
     "() => { jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ranAll "
     "= true; }); }"
 )
-CODE_CELLS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')
-    .map(cell => ({count: cell.executionCount, source: cell.sharedModel.source, outputs: cell.outputs.toJSON()}))"""
-RENDERED = """() => { const outputs = [...document.querySelectorAll('.jp-OutputArea-output')]; return {
+CODE_CELLS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].filter(cell =>
+    cell.type === 'code')
+    .map(cell => ({count: cell.executionCount, source: cell.sharedModel.source,
+        outputs: cell.outputs.toJSON()}))"""
+RENDERED = """() => { const outputs = [...document.querySelectorAll('.jp-OutputArea-output')];
+    return {
     views: outputs.filter(output => output.querySelector('.jupyter-widgets')).length,
-    failed: outputs.filter(output => /^(Loading widget|Error displaying widget)/.test(output.textContent.trim())
-        || output.querySelector('.jupyter-widgets-error-widget')).map(output => output.textContent)}; }"""
+    failed: outputs.filter(output =>
+        /^(Loading widget|Error displaying widget)/.test(output.textContent.trim())
+        || output.querySelector('.jupyter-widgets-error-widget')).map(output =>
+            output.textContent)}; }"""
 BROKEN = """badge => [...document.querySelectorAll('.jp-Notebook img')]
-    .filter(image => image.complete && !image.naturalWidth && image.src !== badge).map(image => image.alt || image.src)"""
+    .filter(image => image.complete && !image.naturalWidth && image.src !== badge).map(image =>
+        image.alt || image.src)"""
 
 
 def serve_copy(name: str, root):
-    """Copy a lab into the folder that JupyterLab serves, so that `..` leads to the kit from there."""
+    """Copy a lab into the folder that JupyterLab serves; `..` leads to the kit from there."""
     (root / "labs").mkdir(exist_ok=True)
     for kept in ("lab_utils", "data"):
         if not (root / kept).exists():

@@ -89,7 +89,7 @@ def test_left_out_tests_are_named_in_capitals(pytest_without_devices):
 
 @pytest.fixture
 def pytest_without_devices(tmp_path):
-    """What pytest prints where neither Chromium nor a GPU is there, with this project's conftest."""
+    """What pytest prints with this project's conftest where there is no Chromium and no GPU."""
     conftest = (testing.ROOT / "tests" / "conftest.py").read_text()
     conftest += "\n\ndef has_cuda(): return False\ndef has_chromium(): return False\n"
     (tmp_path / "conftest.py").write_text(conftest)

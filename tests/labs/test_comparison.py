@@ -1,4 +1,4 @@
-"""Outputs of a lab that ran in a browser are compared as nbval compares: a changed number is seen."""
+"""Outputs of a lab that ran in a browser are compared as nbval does: a changed number is seen."""
 
 import copy
 from types import SimpleNamespace
