@@ -15,6 +15,7 @@ MODULES = {
     "check": "lab_utils.checking.checks",
     "find_exercise": "lab_utils.checking.checks",
     "progress": "lab_utils.checking.board",
+    "ready": "lab_utils.checking.checks",
     "submit": "lab_utils.checking.packing",
 }
 __all__ = list(MODULES)

@@ -420,3 +420,14 @@ def check(function: Callable, hint: int = 0, seed: int | None = None) -> CheckRe
     n_cases = len(exercise.make_inputs(np.random.default_rng(seed)))
     problem = find_problem(exercise, function, np.random.default_rng(seed))
     return CheckReport(exercise, problem, n_cases, min(max(hint, 0), len(exercise.hints)))
+
+
+def ready(function: Callable[..., Any]) -> bool:
+    """Whether the exercise is solved, for a cell that builds on it: `if ready(my_function): ...`.
+
+    Where it is not, the cell says which exercise it waits for.
+    """
+    passed = check(function).passed
+    if not passed:
+        print(f"This waits for {function.__name__}: run it again when its check has passed.")
+    return passed

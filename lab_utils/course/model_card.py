@@ -15,7 +15,6 @@ from lab_utils.pavlos.facts import all_facts
 
 N_FACTS, N_EACH_TASK = 400, 50
 
-# ruff: noqa: E501
 # The lines of the card are those of the file that it becomes.
 CARD = """---
 license: mit

@@ -53,7 +53,7 @@ REGION = re.compile(
 )
 MARK = re.compile(r"\b(?:BEGIN|END)\W*SOL", re.IGNORECASE)  # also a misspelt one
 EMPTY_GAP = re.compile(rf"^[ \t]+{re.escape(GAP)}$", re.MULTILINE)
-CHECKED = re.compile(r"\b(?:check|progress|submit)\(")
+CHECKED = re.compile(r"\b(?:check|ready|progress|submit)\(")
 
 EXERCISES = Path("lab_utils", "checking", "exercises")
 COURSE = Path("lab_utils", "course")  # what an instructor runs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab_utils.checking import all_exercises, check, checks, find_exercise
+from lab_utils.checking import all_exercises, check, checks, find_exercise, ready
 from lab_utils.checking.exercises.lab_01 import absmax_int8 as right_absmax_int8
 from lab_utils.checking.exercises.lab_02 import bytes_of_scheme as right_bytes_of_scheme
 
@@ -222,3 +222,14 @@ def test_check_prints_nothing(capsys):
 )
 def test_close(expected, received, same):
     assert checks.close()(expected, received) is same
+
+
+def test_a_cell_waits_aloud_for_its_exercise(capsys):
+    def absmax_int8(x):
+        raise NotImplementedError
+
+    assert ready(right_absmax_int8) and capsys.readouterr().out == ""
+    assert not ready(absmax_int8)
+    assert capsys.readouterr().out == (
+        "This waits for absmax_int8: run it again when its check has passed.\n"
+    )

@@ -369,11 +369,14 @@ def hide_checks() -> None:
 
 
 class Later(str):
-    """What `check` returns in here. `if check(function).passed:` is a line that the labs have: it
-    must not fail.
+    """What `check` and `ready` return in here. `if ready(function):` is a line that the labs have:
+    it must not fail, and what builds on the exercise is left out.
     """
 
     passed = False
+
+    def __bool__(self) -> bool:
+        return False
 
 
 def _later(*arguments: Any, **options: Any) -> Later:
