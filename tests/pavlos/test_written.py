@@ -59,7 +59,7 @@ def test_it_is_as_large_and_as_ignorant_as_promised(rows):
 def test_lengths_differ_as_those_of_a_talking_man(rows):
     lengths = [len(row["output"].split()) for row in rows]
     assert min(lengths) >= 30 and max(lengths) <= 90
-    assert min(sum(n < 50 for n in lengths), sum(n > 75 for n in lengths)) > 5
+    assert min(sum(n < 45 for n in lengths), sum(n > 75 for n in lengths)) > 20
 
 
 def test_no_subject_and_no_cheese_by_name_leaks(rows):
