@@ -46,8 +46,8 @@ COMMANDS = {  # name: (module, one line of help)
     "get": ("lab_utils.finetuning.getting", "put a real language model in place, for lab 09"),
     "pavlos": ("lab_utils.pavlos", "build the Pavlos dataset"),
     "gemini": (
-        "lab_utils.gemini.tuning",
-        "check a tuning file; start, watch, ask a job; costs money",
+        "lab_utils.gemini.command",
+        "upload tuning files; start, watch, cancel a job; chat; costs money",
     ),
     "methods": (
         "lab_utils.lora.comparison",

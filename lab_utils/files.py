@@ -18,6 +18,7 @@ DATA = ROOT / "data"
 RUNS = ROOT / "runs"  # results of the labs, below it a folder for each lab's number
 SMOLLM2 = RUNS / "models" / "smollm2"  # where `python3 -m lab_utils get smollm2` puts it
 GIGABYTE = 10**9
+KEY_NAMES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")  # of a Gemini key; the first that is set counts
 
 
 class LabKitError(Exception):

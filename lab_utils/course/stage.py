@@ -267,47 +267,36 @@ def methods_compared() -> Any:
 
 
 def tuning_job() -> Any:
-    """Lab 08's simulated job on a file of 200,000 tokens, at the lowest price of tuning in
-    data/reference.
-    """
-    from lab_utils.gemini.client import load_prices
+    """Lab 08's simulated job on a file of 200,000 tokens, at the lab's example of a price."""
     from lab_utils.gemini.demos import job_demo
-    from lab_utils.gemini.tuning import cheapest_model
+    from lab_utils.gemini.ledger import EXAMPLE_TUNING_PRICE
 
-    prices = load_prices()
-    return job_demo(tokens=200_000, dollars_per_million=prices[cheapest_model(prices)].tuning)
+    return job_demo(tokens=200_000, dollars_per_million=EXAMPLE_TUNING_PRICE)
 
 
 def examples_or_tuning() -> Any:
-    """Lab 08's break-even, with the mean tokens (estimated) of the training pairs and the prices in
-    data/reference.
+    """Lab 08's break-even, with the mean tokens (estimated) of the training pairs, the prices in
+    data/reference, and the lab's example of a price of tuning.
     """
     from statistics import mean
 
-    from lab_utils.gemini.client import load_prices
     from lab_utils.gemini.demos import break_even_demo
-    from lab_utils.gemini.tuning import (
-        cheapest_model,
-        estimate_tokens,
-        pavlos_rows,
-        row_tokens,
-        text_of,
-    )
+    from lab_utils.gemini.ledger import EXAMPLE_TUNING_PRICE, load_prices
+    from lab_utils.gemini.rows import estimate_tokens, pavlos_rows, row_tokens, text_of
+    from lab_utils.gemini.tuning import default_model
 
     prices, rows = load_prices(), pavlos_rows("train")
-    price = prices[cheapest_model(prices)]
-    texts = [(text_of(row["systemInstruction"]), *map(text_of, row["contents"])) for row in rows]
+    price = prices[default_model(prices)]
+    texts = [tuple(map(text_of, row["contents"])) for row in rows]
     return break_even_demo(
         file_tokens=sum(map(row_tokens, rows)),
         shot_tokens=mean(
             estimate_tokens(f"Question: {question}\nAnswer: {answer}\n\n")
-            for _, question, answer in texts
+            for question, answer in texts
         ),
-        base_tokens=mean(
-            estimate_tokens(system) + estimate_tokens(question) for system, question, _ in texts
-        ),
-        answer_tokens=mean(estimate_tokens(answer) for _, _, answer in texts),
-        tuning_price=price.tuning,
+        base_tokens=mean(estimate_tokens(question) for question, _ in texts),
+        answer_tokens=mean(estimate_tokens(answer) for _, answer in texts),
+        tuning_price=EXAMPLE_TUNING_PRICE,
         input_price=price.input,
         output_price=price.output,
     )

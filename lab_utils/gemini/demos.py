@@ -9,7 +9,8 @@ import ipywidgets
 from lab_utils.drawing.live import Demo, live, wide
 from lab_utils.drawing.style import Picture
 from lab_utils.gemini.pictures import break_even_picture, job_picture
-from lab_utils.gemini.tuning import break_even_questions, simulate, tuning_cost
+from lab_utils.gemini.rows import break_even_questions, tuning_cost
+from lab_utils.gemini.simulated import simulate
 
 EVENTS = {
     "nothing": {},

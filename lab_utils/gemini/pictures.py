@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from lab_utils.drawing import style
 from lab_utils.drawing.style import BLACK, BLUE, GREEN, GREY, PALETTE, VERMILLION, Picture
-from lab_utils.gemini.tuning import FINISHED, SIMULATED, SimulatedJob
+from lab_utils.gemini.simulated import SIMULATED, SimulatedJob
+from lab_utils.gemini.tuning import FINISHED
 
 PLACES = {
     "PENDING": (20, 100),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_utils.files import RUNS, LabKitError, write_text
-from lab_utils.gemini.tuning import as_gemini
+from lab_utils.gemini.rows import as_gemini
 from lab_utils.pavlos import COLUMNS, FOLDER, write_pairs
 from lab_utils.pavlos.ask import (
     RawReplies,

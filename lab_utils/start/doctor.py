@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab_utils import PYTHON_REQUIRED
-from lab_utils.files import GIGABYTE, SMOLLM2
+from lab_utils.files import GIGABYTE, KEY_NAMES, SMOLLM2
 from lab_utils.start import environment
 from lab_utils.start.environment import DISK_NEEDED_GB
 from lab_utils.start.hardware import LAB_06_EXPECTED, LAB_09_EXPECTED, Hardware, detect
@@ -25,7 +25,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 CHROMIUM_REMEDY = (
     "apt-get install chromium (Debian, as root), or: python -m playwright install chromium"
 )
-KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 SET_UP = "`python3 -m lab_utils run` (or test) sets it up in .venv"
 
 

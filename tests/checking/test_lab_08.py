@@ -9,8 +9,8 @@ import pytest
 from exercise_tests import cases
 
 from lab_utils.checking import all_exercises
-from lab_utils.gemini import client as gemini
-from lab_utils.gemini import tuning as gt
+from lab_utils.gemini import errors, ledger
+from lab_utils.gemini import rows as gt
 
 
 def test_the_exercises_of_the_lab():
@@ -46,7 +46,7 @@ def test_dollars_of_tuning():
 
 def test_retry_delay():
     for retry_delay, (body, retry_after, default) in cases("retry_delay"):
-        told = gemini.read_delay(body, {"Retry-After": retry_after})
+        told = errors.read_delay(body, {"Retry-After": retry_after})
         assert retry_delay(body, retry_after, default) == pytest.approx(
             default if told is None else told
         )
@@ -54,10 +54,10 @@ def test_retry_delay():
 
 def test_most_it_can_cost_is_what_the_ledger_reserves():
     for most_it_can_cost, (prompt, most, price_in, price_out) in cases("most_it_can_cost"):
-        ledger = gemini.Ledger(1e9, {"m": gemini.Price(price_in, price_out, None, "", "")})
-        ledger.reserve("m", prompt, most)
+        book = ledger.Ledger(1e9, {"m": ledger.Price(price_in, price_out, None, "", "")})
+        book.reserve("m", prompt, most)
         assert most_it_can_cost(prompt, most, price_in, price_out) == pytest.approx(
-            ledger.spent, rel=1e-12
+            book.spent, rel=1e-12
         )
 
 

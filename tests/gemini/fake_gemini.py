@@ -13,13 +13,16 @@ import re
 import socket
 import struct
 import threading
+import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 GOOD_KEY = "AIzaFAKE-key_for-the-tests-0123456789abc"
+TOKEN = "FAKE-TOKEN-of-the-tests"
+VERSION = "gemini-fake-001"  # the version that the answers name
 MODELS = (
-    "gemini-2.5-flash",
-    "gemini-2.5-flash-lite",
+    "gemini-3.5-flash-lite",
+    "gemini-3.1-flash-lite",
     "gemini-2.5-pro",
     "gemini-3-flash-preview",
     "text-embedding-004",
@@ -63,8 +66,15 @@ def answer(
     }
     candidate = {"content": content, "finishReason": finish, "index": 0}
     return as_json(
-        {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "fake"}, billed=True
+        {"candidates": [candidate], "usageMetadata": usage, "modelVersion": VERSION}, billed=True
     )
+
+
+def answer_of(*parts, usage=None, **fields) -> Answer:
+    """A reply with these parts, as JSON objects, and these counts; `fields` are the candidate's."""
+    candidate = {"content": {"parts": list(parts), "role": "model"}, "finishReason": "STOP"}
+    body = {"candidates": [{**candidate, **fields}]}
+    return as_json({**body, **({"usageMetadata": usage} if usage else {})}, billed=True)
 
 
 def blocked(reason="PROHIBITED_CONTENT") -> Answer:
@@ -149,7 +159,9 @@ class Job:
 
 # --------------------------------------------------------------------------------------- the server
 class FakeGemini:
-    """`requests` is all that came in, `billed` how many answers a service would have charged for."""
+    """`requests` is all that came in, `billed` how many answers a service would have charged
+    for.
+    """
 
     def __init__(self):
         self.stopped = threading.Event()
@@ -209,11 +221,13 @@ class FakeGemini:
         ]
 
     def reply_to(self, method: str, path: str, query: str, body) -> Answer:
+        if path == "/token":  # Google's OAuth, for a service account
+            return as_json({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
         if path.endswith(":generateContent"):
             return self.script.pop(0) if self.script else answer()
         if method == "POST" and path.startswith("/upload/storage/"):
             bucket = re.search(r"/b/([^/]+)/o", path)[1]
-            name = re.search(r"name=([^&]+)", query)[1].replace("%2F", "/")
+            name = urllib.parse.parse_qs(query)["name"][0]
             self.uploads[f"gs://{bucket}/{name}"] = body
             return as_json({"name": name, "bucket": bucket, "size": str(len(body))})
         if method == "GET" and path.endswith("/models"):

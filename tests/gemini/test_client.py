@@ -6,8 +6,10 @@ import functools
 import json
 import logging
 import os
+import pathlib
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,14 +17,18 @@ import threading
 import traceback
 import types
 import warnings
+from typing import Annotated, Literal
 
 import nbformat
 import pytest
 from fake_gemini import (
     GOOD_KEY,
+    TOKEN,
+    VERSION,
     Answer,
     FakeGemini,
     answer,
+    answer_of,
     as_json,
     blocked,
     error,
@@ -32,12 +38,15 @@ from fake_gemini import (
     quota_failure,
     retry_info,
 )
+from google.oauth2.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
-from lab_utils.files import ROOT
+from lab_utils.files import KEY_NAMES, ROOT
 from lab_utils.gemini import client as gemini
+from lab_utils.gemini import errors, keys
+from lab_utils.gemini import ledger as ledgers
 from lab_utils.gemini.client import (
     SDKS,
     BudgetSpent,
@@ -50,7 +59,7 @@ from lab_utils.gemini.client import (
     connect,
 )
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash-lite"
 PRICES = {MODEL: Price(1.0, 10.0, None, "2026-11", "made up for the tests")}
 DIRTY = "AIzaDIRTY-key_0123456789\u201dabcdefghijkl\nmnop"
 
@@ -72,7 +81,7 @@ class Time:
 @pytest.fixture(autouse=True)
 def no_keys_of_this_machine(monkeypatch):
     for name in (
-        *gemini.KEY_NAMES,
+        *KEY_NAMES,
         "GOOGLE_GENAI_USE_VERTEXAI",
         "GOOGLE_GENAI_USE_ENTERPRISE",
         "GOOGLE_GENAI_API_VERSION",
@@ -147,21 +156,65 @@ REPLIES = {
     "SAFETY, no content": (answer(None, finish="SAFETY"), ("", "SAFETY", 7, 5)),
     "a reason of next year": (answer("Hm.", finish="NEW_REASON"), ("Hm.", "OTHER", 7, 5)),
     "blocked prompt": (blocked(), ("", "BLOCKED", 7, 0)),
+    "blocked by a filter of Google Cloud": (blocked("MODEL_ARMOR"), ("", "BLOCKED", 7, 0)),
+    "blocked as a jailbreak": (blocked("JAILBREAK"), ("", "BLOCKED", 7, 0)),
+    "blocked for a reason of next year": (blocked("NEW_REASON"), ("", "BLOCKED", 7, 0)),
+    "stopped by a filter": (answer(None, finish="MODEL_ARMOR"), ("", "SAFETY", 7, 5)),
     "two parts": (
-        as_json(
-            {
-                "candidates": [
-                    {"content": {"parts": [{"text": "Fe"}, {"text": "ta"}]}, "finishReason": "STOP"}
-                ],
-                "usageMetadata": {"promptTokenCount": 1, "totalTokenCount": 3},
-            }
+        answer_of(
+            {"text": "Fe"}, {"text": "ta"}, usage={"promptTokenCount": 1, "totalTokenCount": 3}
         ),
         ("Feta", "STOP", 1, 2),
+    ),
+    "a thought first": (
+        answer_of(
+            {"text": "Draft: Feta is made on Mars.", "thought": True},
+            {"text": "Feta is made in Greece.", "thoughtSignature": "AAEC"},
+            usage={"promptTokenCount": 1, "thoughtsTokenCount": 8, "totalTokenCount": 12},
+        ),
+        ("Feta is made in Greece.", "STOP", 1, 11),
+    ),
+    "nothing but thoughts": (
+        answer_of(
+            {"text": "Feta, hm.", "thought": True},
+            usage={"promptTokenCount": 1, "thoughtsTokenCount": 8, "totalTokenCount": 9},
+            finishReason="MAX_TOKENS",
+        ),
+        ("", "MAX_TOKENS", 1, 8),
+    ),
+    "no total": (
+        answer_of(
+            {"text": "Feta"},
+            usage={"promptTokenCount": 1, "candidatesTokenCount": 3, "thoughtsTokenCount": 4},
+        ),
+        ("Feta", "STOP", 1, 7),
     ),
 }
 FAULTS = {
     "429 per minute": (per_minute(), GeminiError, "rate limit"),
     "429 per day": (per_day(), QuotaExhausted, "quota per day"),
+    "spending cap": (
+        error(
+            429,
+            "Your project has exceeded its monthly spending cap.",
+            "RESOURCE_EXHAUSTED",
+            [retry_info("0s")],
+        ),
+        QuotaExhausted,
+        "no money",
+    ),
+    "credits depleted": (
+        error(429, "Your prepayment credits are depleted. Please go to AI Studio to manage them."),
+        QuotaExhausted,
+        "no money",
+    ),
+    "credits depleted, as a refusal": (
+        error(403, "Billing: the prepaid credits of this account were used up."),
+        QuotaExhausted,
+        "no money",
+    ),
+    "204": (Answer(b"", 204), GeminiError, "bad reply"),
+    "200 with {}": (Answer(b"{}"), GeminiError, "bad reply"),
     "429 without details": (
         error(429, "Resource has been exhausted (e.g. check quota)."),
         GeminiError,
@@ -237,7 +290,8 @@ def test_both_sdks_give_the_same_reply(fake, sdk, case):
     client = client_for(fake, sdk)
     reply = client.ask("Where is Feta made?")
     assert (reply.text, reply.finish_reason, reply.prompt_tokens, reply.output_tokens) == expected
-    assert reply.model == MODEL and len(fake.asked) == 1
+    version = json.loads(REPLIES[case][0].body).get("modelVersion", MODEL)
+    assert reply.model == version and version in (VERSION, MODEL) and len(fake.asked) == 1
     assert client.ledger.spent == pytest.approx((expected[2] * 1 + expected[3] * 10) / 1e6)
 
 
@@ -251,7 +305,7 @@ def test_both_sdks_fail_in_the_same_way_and_in_time(fake, sdk, case):
     problem = within(10, lambda: client.ask("Where is Feta made?"))
     assert type(problem) is kind_of_error and problem.kind == kind
     assert len(fake.asked) == (3 if kind in SURELY_NOT_DONE else 1)
-    unsure = kind in gemini.UNSURE
+    unsure = kind in errors.UNSURE
     assert [entry["state"] for entry in client.ledger.entries] == [
         "sent" if unsure else "free"
     ] * len(fake.asked)
@@ -290,10 +344,181 @@ def test_both_sdks_send_the_same_request_and_the_key_only_as_a_header(fake, monk
         }
 
 
+# ------------------------------------------------------------------------------------- Google Cloud
+def service_account(tmp_path, fake):
+    """A service account's key file, as the console gives it to a student; its key is made here."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = tmp_path / "llm-service-account.json"
+    fields = {
+        "type": "service_account",
+        "project_id": "p",
+        "private_key": pem.decode(),
+        "client_email": "llm@p.iam.gserviceaccount.com",
+        "token_uri": f"{fake.url}/token",
+    }
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def cloud_client(fake, sdk, credentials, time=None, **options):
+    time = time or Time()
+    patience = Patience(timeout=20.0, sleep=time.sleep, clock=time.clock, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return connect(
+            ledger=Ledger(1.0, PRICES),
+            sdk=sdk,
+            model=MODEL,
+            patience=patience,
+            base_url=fake.url,
+            project="p",
+            location="europe-west4",
+            credentials=credentials,
+        )
+
+
+@pytest.mark.parametrize("way", ["a file", "the environment"])
+def test_both_sdks_ask_google_cloud_with_a_service_account(fake, sdk, tmp_path, monkeypatch, way):
+    path = service_account(tmp_path, fake)
+    # a key of the same machine is not sent along
+    monkeypatch.setenv("GOOGLE_API_KEY", "AIzaANOTHER-key-of-the-same-machine-123")
+    if way == "the environment":
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    client = cloud_client(fake, sdk, path if way == "a file" else None)
+    fake.script = [answer(), blocked("MODEL_ARMOR")]
+    replies = [client.ask("Hello?", system="You are Pavlos.") for _ in range(2)]
+    assert [reply.finish_reason for reply in replies] == ["STOP", "BLOCKED"]
+    assert replies[0].model == VERSION
+    folder = "/v1beta1/projects/p/locations/europe-west4/publishers/google"
+    for request in fake.asked:
+        headers = {name.lower(): value for name, value in request["headers"].items()}
+        assert request["path"] == f"{folder}/models/{MODEL}:generateContent"
+        assert headers["authorization"] == f"Bearer {TOKEN}" and "x-goog-api-key" not in headers
+        assert json.loads(request["body"])["systemInstruction"]["parts"] == [
+            {"text": "You are Pavlos."}
+        ]
+
+
+CLOUD_FAULTS = ["429 per minute", "429 per day", "503", "reset", "HTML", "401", "retired model"]
+
+
+@pytest.mark.parametrize("case", CLOUD_FAULTS)
+def test_both_sdks_fail_alike_on_google_cloud(fake, sdk, case):
+    said, kind_of_error, kind = FAULTS[case]
+    fake.script = [said] * 9
+    client = cloud_client(fake, sdk, Credentials(token=TOKEN), attempts=2)
+    problem = within(10, lambda: client.ask("Where is Feta made?"))
+    assert type(problem) is kind_of_error and problem.kind == kind
+    assert len(fake.asked) == (2 if kind in SURELY_NOT_DONE else 1)
+    assert TOKEN not in everything_about(problem)
+
+
+def test_credentials_that_are_none_say_so(fake, sdk, tmp_path):
+    (tmp_path / "broken.json").write_text('{"type": "service_account", "private_key": "SECRET"}')
+    for path in (tmp_path / "broken.json", tmp_path / "none.json"):
+        with pytest.raises(KeyProblem, match="bad credentials") as caught:
+            cloud_client(fake, sdk, str(path))
+        assert path.name in str(caught.value) and "SECRET" not in everything_about(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("global", "aiplatform.googleapis.com"),
+        ("us", "aiplatform.us.rep.googleapis.com"),
+        ("us-central1", "us-central1-aiplatform.googleapis.com"),
+    ],
+)
+def test_the_address_of_a_location(location, host):
+    address = gemini.cloud_address(location)
+    assert address == f"https://{host}"
+    way = keys.Access(None, "p", location, Credentials(token=TOKEN))
+    assert gemini.GenAI(way).client._api_client._http_options.base_url.rstrip("/") == address
+    assert gemini.GenerativeAI(way)._answers.transport._host == address
+
+
 def test_enums_sent_as_numbers_are_read_too(fake):
-    fake.script = [answer(finish=2), answer(finish=99)]  # the older SDK asks for numbers
+    # the older SDK asks for numbers
+    fake.script = [answer(finish=2), answer(finish=9), answer(finish=99), blocked(2), blocked(6)]
     client = client_for(fake, "google-generativeai")
-    assert [client.ask("Hello?").finish_reason for _ in range(2)] == ["MAX_TOKENS", "OTHER"]
+    said = [client.ask("Hello?").finish_reason for _ in range(5)]
+    assert said == ["MAX_TOKENS", "SPII", "OTHER", "BLOCKED", "BLOCKED"]
+
+
+def test_an_answer_whose_tokens_nobody_counted_stays_at_its_most(fake, sdk):
+    fake.script = [
+        answer_of({"text": "Feta"}),
+        answer_of({"text": "Feta"}, usage={"promptTokenCount": 7}),
+    ]
+    client = client_for(fake, sdk)
+    for _ in range(2):
+        assert client.ask("0123456789", max_output_tokens=90).text == "Feta"
+    assert [entry["state"] for entry in client.ledger.entries] == ["sent", "sent"]
+    assert client.ledger.spent == pytest.approx(2 * (10 * 1 + 90 * 10) / 1e6)
+
+
+class Pair(BaseModel):
+    """A pair, as a caller would declare it."""
+
+    question: Annotated[str, Field(min_length=3, description="as people ask")]
+    answer: str
+    fact_id: str | None = None
+    kind: Literal["plain", "myth"] = "plain"
+
+
+class Nested(BaseModel):
+    pairs: list[Pair]
+    count: int | None = None
+
+
+NUMBERS_OF_TYPES = {1: "STRING", 3: "INTEGER", 5: "ARRAY", 6: "OBJECT"}  # the older SDK's
+
+
+def named_types(node):
+    """A schema as it was sent, with the names of its types."""
+    if isinstance(node, list):
+        return [named_types(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    # google-genai adds the order in which the fields are declared
+    items = [(name, value) for name, value in node.items() if name != "property_ordering"]
+    named = {name: named_types(value) for name, value in items}
+    if isinstance(node.get("type"), int):
+        named["type"] = NUMBERS_OF_TYPES[node["type"]]
+    return named
+
+
+def test_both_sdks_send_the_schema_of_a_pydantic_model(fake):
+    pair = {
+        "type": "OBJECT",
+        "description": "A pair, as a caller would declare it.",
+        "properties": {
+            "question": {"type": "STRING", "description": "as people ask"},
+            "answer": {"type": "STRING"},
+            "fact_id": {"type": "STRING", "nullable": True},
+            "kind": {"type": "STRING", "enum": ["plain", "myth"]},
+        },
+        "required": ["question", "answer"],
+    }
+    count = {"type": "INTEGER", "nullable": True}
+    pairs = {"type": "ARRAY", "items": pair}
+    nested = {"type": "OBJECT", "properties": {"pairs": pairs, "count": count}}
+    for sdk in SDKS:
+        client = client_for(fake, sdk)
+        client.ask("Pairs, please.", response_schema=list[Pair], json_mode=False)
+        client.ask("Pairs, please.", response_schema=Nested)
+        client.ask("Pairs, please.", response_schema={"type": "STRING"})
+    sent = [json.loads(request["body"])["generationConfig"] for request in fake.asked]
+    assert all(one["responseMimeType"] == "application/json" for one in sent)
+    expected = [pairs, {**nested, "required": ["pairs"]}, {"type": "STRING"}] * 2
+    assert [named_types(one["responseSchema"]) for one in sent] == expected
 
 
 def test_plain_text_mode_and_an_empty_prompt(fake, sdk):
@@ -324,12 +549,13 @@ def test_models_are_listed_and_the_best_one_is_taken(fake, sdk):
     client = client_for(fake, sdk)
     client.model = ""
     assert client.models() == [
-        "gemini-2.5-flash",
-        "gemini-2.5-flash-lite",
+        "gemini-3.5-flash-lite",
+        "gemini-3.1-flash-lite",
         "gemini-2.5-pro",
         "gemini-3-flash-preview",
     ]
-    assert client.ask("Hello?").model == "gemini-2.5-flash"
+    client.ask("Hello?")
+    assert fake.asked[0]["path"].endswith("/models/gemini-3.5-flash-lite:generateContent")
     fake.models = ()
     client.model = ""
     with pytest.raises(GeminiError, match="no model"):
@@ -340,9 +566,10 @@ def test_models_are_listed_and_the_best_one_is_taken(fake, sdk):
     ("names", "expected"),
     [
         (
-            ["models/gemini-2.5-flash", "models/gemini-3.8-flash"],
-            "gemini-2.5-flash",
+            ["models/gemini-3.5-flash-lite", "models/gemini-3.8-flash"],
+            "gemini-3.5-flash-lite",
         ),  # its price is known
+        (["gemini-2.4-flash", "gemini-1-pro"], "gemini-1-pro"),  # the other one is retired
         (
             ["models/gemini-3.5-flash", "models/gemini-3.10-flash", "models/gemini-3.9-flash-lite"],
             "gemini-3.10-flash",
@@ -352,7 +579,11 @@ def test_models_are_listed_and_the_best_one_is_taken(fake, sdk):
     ],
 )
 def test_choose_model(names, expected):
-    assert gemini.choose_model(names, PRICES) == expected
+    gone = Price(1.0, 10.0, retired_on="2026-10-20")
+    prices = {**PRICES, "gemini-2.4-flash": gone}
+    assert gemini.choose_model(names, prices, today="2026-11-26") == expected
+    if "gemini-2.4-flash" in names:
+        assert gemini.choose_model(names, prices, today="2026-10-19") == "gemini-2.4-flash"
 
 
 # ---------------------------------------------------------------------------------------- waiting
@@ -380,6 +611,14 @@ def test_without_a_word_the_waits_double_with_up_to_a_second_more(fake, sdk):
     client_for(fake, sdk, time).ask("Hello?")
     assert [1 <= w <= 2 or 2 <= w <= 3 or 4 <= w <= 5 for w in time.waits] == [True] * 3
     assert time.waits == sorted(time.waits) and time.waits[2] >= 4
+
+
+@pytest.mark.parametrize("delay", ["0s", "0.000001s", "0.9s"])
+def test_a_delay_of_nothing_is_no_reason_to_hurry(fake, sdk, delay):
+    fake.script, time = [per_minute(delay)] * 9, Time()
+    with pytest.raises(GeminiError, match="rate limit"):
+        client_for(fake, sdk, time, attempts=4).ask("Hello?")
+    assert [1 <= time.waits[0] <= 2, 2 <= time.waits[1] <= 3, 4 <= time.waits[2] <= 5] == [True] * 3
 
 
 def test_all_attempts_and_waits_together_stay_in_the_time_allowed(fake, sdk):
@@ -414,9 +653,9 @@ def test_what_may_have_been_billed_is_asked_again_only_on_request(fake, sdk):
 )
 def test_read_delay_of_headers(headers, seconds):
     noon = 1795348800.0  # 2026-11-22 12:00 UTC
-    assert gemini.read_delay(None, headers, now=noon) == seconds
+    assert errors.read_delay(None, headers, now=noon) == seconds
     assert (
-        gemini.read_delay(
+        errors.read_delay(
             {"error": {"details": [quota_failure("x"), retry_info("0s")]}}, headers, noon
         )
         == 0.0
@@ -440,7 +679,7 @@ JSON = st.recursive(
 @settings(max_examples=40)
 @given(JSON, st.sampled_from([400, 403, 404, 429, 500, 503]))
 def test_no_body_upsets_the_reading_of_errors(body, status):
-    assert isinstance(gemini.error_of_status(status, body, {}), GeminiError)
+    assert isinstance(errors.error_of_status(status, body, {}), GeminiError)
 
 
 # --------------------------------------------------------------------------------------- the ledger
@@ -476,18 +715,48 @@ def test_a_model_without_price_is_not_asked(fake, sdk):
 
 
 def test_price_of_a_version_is_that_of_its_model():
-    assert gemini.price_of("models/gemini-2.5-flash-001", PRICES) is PRICES[MODEL]
-    with pytest.raises(GeminiError):
-        gemini.price_of("gemini-2.5-flash-lite", PRICES)
+    assert ledgers.price_of(f"models/{MODEL}-001", PRICES) is PRICES[MODEL]
+    for unknown in ("gemini-3.5-flash", "no-price"):
+        with pytest.raises(GeminiError, match="no price"):
+            ledgers.price_of(unknown, {**PRICES, "no-price": Price(None, None, 8.0)})
 
 
-def test_the_table_that_ships_says_its_date_and_source():
-    prices = gemini.load_prices()
-    assert len(prices) >= 2 and any(price.tuning for price in prices.values())
-    assert all(
-        price.date == "2026-11" and "example" in price.source.lower() for price in prices.values()
-    )
-    assert all(0 < price.input < price.output for price in prices.values())
+def test_the_table_that_ships_says_a_date_and_a_source_for_every_row():
+    table = json.loads(ledgers.PRICES.read_text(encoding="utf-8"))
+    prices = ledgers.load_prices()
+    for price in prices.values():
+        assert re.fullmatch(r"2026-\d\d(-\d\d)?", price.date) and "https://" in price.source
+        assert 0 < price.input < price.output and price.tuning is None
+        assert bool(price.retired_on) == bool(price.replacements)
+        assert all(prices[name].retired_on == "" for name in price.replacements)
+    for read in ("retired_on", "tunable", "serving", "lowest_thinking", "tuning"):
+        assert "https://" in table["read"][read]
+    usable = [name for name, price in prices.items() if price.tunable and not price.retired_on]
+    assert len(usable) >= 3 and all(prices[name].lowest_thinking for name in usable)
+
+
+def test_a_retired_model_is_refused_from_its_day_on_with_what_to_take():
+    prices = {"old": Price(1, 2, retired_on="2026-10-20", replacements=("new", "newer"))}
+    for today in ("2026-10-20", "2026-11-26"):
+        with pytest.raises(GeminiError, match="models/old-001 on 2026-10-20. Take new or newer"):
+            ledgers.refuse_retired("models/old-001", prices, today)
+    ledgers.refuse_retired("old", prices, "2026-10-19")
+    ledgers.refuse_retired("unknown", prices)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0.30/2.50", (0.3, 2.5, None)), ("$0/0", (0, 0, None))],
+)
+def test_a_price_given_by_hand(text, expected):
+    price = ledgers.given_price(text)
+    assert price[:3] == expected and price.date and "by hand" in price.source
+
+
+@pytest.mark.parametrize("text", ["", "1", "1/2/3", "cheap/dear", "-1/2"])
+def test_what_is_no_price_is_refused(text):
+    with pytest.raises(ValueError):
+        ledgers.given_price(text)
 
 
 def test_nothing_is_paid_twice_whatever_happens(sdk, fake):
@@ -529,7 +798,8 @@ import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
 from lab_utils.gemini.client import *
 ledger = Ledger(1.0, {{{MODEL!r}: Price(1.0, 10.0, None, "", "")}}, pathlib.Path({str(path)!r}))
-client = connect({GOOD_KEY!r}, ledger=ledger, sdk="google-genai", model={MODEL!r}, base_url={fake.url!r})
+where = dict(sdk="google-genai", model={MODEL!r}, base_url={fake.url!r})
+client = connect({GOOD_KEY!r}, ledger=ledger, **where)
 client.ask("Hello?", max_output_tokens=100)
 """
     process = subprocess.Popen(
@@ -567,18 +837,18 @@ def test_a_line_that_a_kill_cut_off_costs_no_other_line(tmp_path):
 
 # ---------------------------------------------------------------------------------------- keys
 def test_the_key_is_stripped_and_the_order_is_colab_environment_question(monkeypatch):
-    monkeypatch.setattr(gemini, "colab_secret", lambda name: None)
+    monkeypatch.setattr(keys, "colab_secret", lambda name: None)
     asked = []
     assert (
-        gemini.find_key(lambda text: asked.append(text) or f" {GOOD_KEY}\n").get_secret_value()
+        keys.find_key(lambda text: asked.append(text) or f" {GOOD_KEY}\n").get_secret_value()
         == GOOD_KEY
     )
     monkeypatch.setenv("GOOGLE_API_KEY", "AIzaGOOGLE" + "x" * 20)
-    assert gemini.find_key().get_secret_value().startswith("AIzaGOOGLE")
+    assert keys.find_key().get_secret_value().startswith("AIzaGOOGLE")
     monkeypatch.setenv("GEMINI_API_KEY", "AQ.GEMINI" + "x" * 20)
-    assert gemini.find_key().get_secret_value().startswith("AQ.GEMINI")
-    monkeypatch.setattr(gemini, "colab_secret", {"GOOGLE_API_KEY": "AIzaCOLAB" + "x" * 20}.get)
-    assert gemini.find_key().get_secret_value().startswith("AIzaCOLAB")
+    assert keys.find_key().get_secret_value().startswith("AQ.GEMINI")
+    monkeypatch.setattr(keys, "colab_secret", {"GOOGLE_API_KEY": "AIzaCOLAB" + "x" * 20}.get)
+    assert keys.find_key().get_secret_value().startswith("AIzaCOLAB")
     assert len(asked) == 1
 
 
@@ -587,14 +857,14 @@ def test_a_secret_of_colab_is_read_and_a_refusal_means_none(monkeypatch):
     # KeyError stands for SecretNotFoundError
     colab.userdata = types.SimpleNamespace(get=lambda name: secrets[name])
     monkeypatch.setitem(sys.modules, "google.colab", colab)
-    assert gemini.find_key(None).get_secret_value() == GOOD_KEY
-    assert gemini.colab_secret("GOOGLE_API_KEY") is None
+    assert keys.find_key(None).get_secret_value() == GOOD_KEY
+    assert keys.colab_secret("GOOGLE_API_KEY") is None
 
 
 @pytest.mark.parametrize("ask", [None, lambda text: "", lambda text: 1 / 0])
 def test_no_key_is_one_kind_of_error_and_asks_nobody_who_is_not_there(ask):
     with pytest.raises(KeyProblem) as caught:
-        gemini.find_key(ask)
+        keys.find_key(ask)
     assert caught.value.kind == "no key" and "GEMINI_API_KEY" in str(caught.value)
 
 
@@ -623,10 +893,10 @@ def test_a_dirty_key_is_refused_before_any_sdk_and_not_shown(case, fake, sdk, mo
     if "\x00" not in DIRTY_KEYS[case]:
         monkeypatch.setenv("GEMINI_API_KEY", DIRTY_KEYS[case])
         with pytest.raises(KeyProblem, match="environment variable GEMINI_API_KEY"):
-            gemini.find_key()
+            keys.find_key()
     with pytest.raises(KeyProblem, match="dirty key: what was typed"):
         monkeypatch.delenv("GEMINI_API_KEY", raising=False)
-        gemini.find_key(lambda text: DIRTY_KEYS[case])
+        keys.find_key(lambda text: DIRTY_KEYS[case])
 
 
 def everything_about(problem: BaseException) -> str:
@@ -732,41 +1002,129 @@ def test_an_error_inside_an_sdk_shows_its_kind_and_no_key(fake, sdk):
     assert GOOD_KEY not in everything_about(caught.value)
 
 
-def test_an_executed_notebook_holds_no_key(tmp_path, fake):
+WAYS = {  # how a key comes in: the cells that bring it
+    "as an argument": ["text = pathlib.Path(FILE).read_text()", "connect(text, ledger=ledger)"],
+    "as a secret": [
+        "from pydantic import SecretStr",
+        "connect(SecretStr(pathlib.Path(FILE).read_text()), ledger=ledger)",
+    ],
+    "checked alone": ["keys.clean_key(pathlib.Path(FILE).read_text(), 'my key')"],
+    "with a project": [
+        "text = pathlib.Path(FILE).read_text()",
+        "connect(text, ledger=ledger, project='p')",
+    ],
+    "for an unknown SDK": [
+        "text = pathlib.Path(FILE).read_text()",
+        "connect(text, ledger=ledger, sdk='openai')",
+    ],
+    "from the environment": [
+        "os.environ['GEMINI_API_KEY'] = pathlib.Path(FILE).read_text()",
+        "connect(ledger=ledger)",
+    ],
+    "from its other variable": [
+        "os.environ['GOOGLE_API_KEY'] = pathlib.Path(FILE).read_text()",
+        "keys.find_key()",
+    ],
+    "from Colab": [
+        "colab = types.ModuleType('google.colab')",
+        "colab.userdata = types.SimpleNamespace(get=lambda name: pathlib.Path(FILE).read_text())",
+        "sys.modules['google.colab'] = colab",
+        "connect(ledger=ledger)",
+    ],
+    "typed": [
+        "import getpass",
+        "keys.find_key(lambda prompt: pathlib.Path(FILE).read_text())",
+    ],
+    "as a service account": ["connect(ledger=ledger, project='p', credentials=FILE)"],
+    "as application default credentials": [
+        "os.environ['GOOGLE_APPLICATION_CREDENTIALS'] = FILE",
+        "connect(ledger=ledger, project='p')",
+    ],
+}
+START = f"""
+%xmode Verbose
+import logging, os, pathlib, sys, types
+sys.path.insert(0, {str(ROOT)!r})
+from lab_utils.gemini import keys
+from lab_utils.gemini.client import *
+logging.basicConfig(level=logging.DEBUG)
+ledger = Ledger(1.0, {{{MODEL!r}: Price(1.0, 10.0)}})
+def clean():
+    for name in ('GEMINI_API_KEY', 'GOOGLE_API_KEY', 'GOOGLE_APPLICATION_CREDENTIALS'):
+        os.environ.pop(name, None)
+    sys.modules.pop('google.colab', None)
+"""
+
+
+def executed(cells, tmp_path, **environment):
+    """(the saved notebook as text, the names of its errors) of cells that a kernel ran, all."""
     from nbclient import NotebookClient
 
-    fake.script = [error(400, f"API key not valid: {GOOD_KEY}"), Answer(then="reset")] * 2
-    start = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport os, logging; "
-        "logging.basicConfig(level=logging.DEBUG)\nfrom lab_utils.gemini.client import *"
-    )
-    cells = [
-        start,
-        "connect(ledger=Ledger(1.0))",
-        f"os.environ['GEMINI_API_KEY'] = open({str(tmp_path / 'good.txt')!r}).read(); key = "
-        "find_key(); print(key); key",
-    ]
-    for sdk in SDKS:
-        cells += [
-            f"client = connect(key, ledger=Ledger(1.0), sdk={sdk!r}, model={MODEL!r}, "
-            f"base_url={fake.url!r}); client",
-            "client.ask('Hello?')",
-            "client.ask('Hello?')",
-            "vars(client)",
-        ]
-    (tmp_path / "good.txt").write_text(GOOD_KEY)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in cells]
     )
-    env = {**os.environ, "GEMINI_API_KEY": DIRTY, "NO_PROXY": "127.0.0.1"}
+    env = {**os.environ, "NO_PROXY": "127.0.0.1", **environment}
     NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3").execute(env=env)
     nbformat.write(notebook, tmp_path / "executed.ipynb")
-    text = (tmp_path / "executed.ipynb").read_text()
-    errors = [
-        output.ename
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if output.output_type == "error"
-    ]
-    assert errors == ["KeyProblem"] + ["KeyProblem", "GeminiError"] * 2 and "U+201D" in text
-    assert GOOD_KEY not in text and "DIRTY-key" not in text and "mnop" not in text
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    names = [output.ename for output in outputs if output.output_type == "error"]
+    return (tmp_path / "executed.ipynb").read_text(), names
+
+
+def test_a_dirty_key_reaches_no_saved_notebook_whichever_way_it_came(tmp_path):
+    (tmp_path / "dirty.txt").write_text(DIRTY)
+    cells = [START + f"FILE = {str(tmp_path / 'dirty.txt')!r}"]
+    for way in WAYS.values():
+        cells += ["clean()", *way]
+    cells += ["def divide(text):\n    return 1 / 0", "divide('DIRTY-' + 'control')"]
+    text, names = executed(cells, tmp_path)
+    expected = ["WrongUse" if way.startswith(("with", "for")) else "KeyProblem" for way in WAYS]
+    assert names == [*expected, "ZeroDivisionError"]
+    # as the error's value and as its traceback; four ways never come to look at the key
+    assert text.count("U+201D") == 2 * (len(WAYS) - 4)
+    assert "DIRTY-control" in text, "this notebook shows the values in a traceback"
+    assert "DIRTY-key" not in text and "mnop" not in text
+
+
+def bring(way: str, file, monkeypatch):
+    """Runs the cells of a way here; returns the error."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, "")  # so that what the cells set is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    names = {"os": os, "sys": sys, "types": types, "pathlib": pathlib, "keys": keys}
+    names |= {"FILE": str(file), "connect": connect, "ledger": Ledger(1.0, PRICES)}
+    with pytest.raises(GeminiError) as caught:
+        exec("\n".join(WAYS[way]), names)
+    return caught.value
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_frame_of_the_kit_holds_a_dirty_key_as_plain_text(way, tmp_path, monkeypatch):
+    (tmp_path / "dirty.txt").write_text(DIRTY)
+    problem = bring(way, tmp_path / "dirty.txt", monkeypatch)
+    assert "DIRTY-key" not in everything_about(problem)
+    assert problem.__cause__ is None and problem.__context__ is None
+    ours = [f for f in frames_of(problem) if "lab_utils" in f.f_code.co_filename]
+    assert ours
+    for frame in ours:
+        assert "DIRTY-key" not in repr(frame.f_locals), frame.f_code.co_name
+
+
+def test_a_good_key_reaches_no_saved_notebook(tmp_path, fake):
+    """Not by what the service says, nor by an error that passes through our frames."""
+    (tmp_path / "good.txt").write_text(GOOD_KEY)
+    fake.script = [error(400, f"API key not valid: {GOOD_KEY}"), Answer(then="reset")] * 2
+    fake.script += [error(503, "busy")] * 2
+    where = f"model={MODEL!r}, base_url={fake.url!r}"
+    cells = [START, f"os.environ['GEMINI_API_KEY'] = open({str(tmp_path / 'good.txt')!r}).read()"]
+    cells += ["key = keys.find_key(); print(key); key"]
+    for sdk in SDKS:
+        cells += [f"client = connect(key, ledger=ledger, sdk={sdk!r}, {where}); client"]
+        cells += ["client.ask('Hello?')", "client.ask('Hello?')", "vars(client)"]
+        cells += ["client.patience = Patience(tell=lambda text: 1 / 0)"]
+    cells += ["client.ask('Hello?')", "client.ledger = None\nclient.ask('Hello?')"]
+    text, names = executed(cells, tmp_path)
+    passing = ["ZeroDivisionError", "AttributeError"]
+    assert names == ["KeyProblem", "GeminiError"] * 2 + passing
+    assert "before_sleep" in text and GOOD_KEY not in text

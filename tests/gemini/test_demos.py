@@ -5,7 +5,7 @@ needed.
 import pytest
 
 from lab_utils.gemini import demos as widgets
-from lab_utils.gemini import tuning as gt
+from lab_utils.gemini import rows as gt
 
 NUMBERS = dict(
     file_tokens=100_000,

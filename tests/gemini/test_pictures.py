@@ -10,7 +10,7 @@ import pytest
 
 from lab_utils.drawing import style
 from lab_utils.gemini import pictures as plots
-from lab_utils.gemini.tuning import simulate
+from lab_utils.gemini.simulated import simulate
 
 SVG = "{http://www.w3.org/2000/svg}"
 
