@@ -160,6 +160,55 @@ def compare_methods(
 
 
 @style.styled
+def scores_picture(scores: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Picture:
+    """Bars of some scores (shares from 0 to 1), a row for each model or way to ask it: read from
+    above, they tell a story.
+    """
+    figure, ax = style.new_figure(width=11, height=1.2 + 0.75 * len(scores))
+    height = 0.8 / len(names)
+    for k, (name, (colour, hatch)) in enumerate(zip(names, ((BLUE, ""), (ORANGE, "//")))):
+        values = [row[name] for row in scores.values()]
+        at = [i + (k - (len(names) - 1) / 2) * height for i in range(len(scores))]
+        bars = ax.barh(
+            at, values, 0.9 * height, label=name, color=colour, hatch=hatch, edgecolor="white"
+        )
+        ax.bar_label(bars, fmt="%.2f", padding=4)
+    ax.set_yticks(range(len(scores)), list(scores))
+    ax.set(xlim=(0, 1.12), xlabel="share of questions")
+    ax.invert_yaxis()
+    figure.legend(ncols=len(names), loc="outside upper center")
+    told = "; ".join(
+        f"{who}: " + ", ".join(f"{name} {row[name]:.2f}" for name in names)
+        for who, row in scores.items()
+    )
+    return style.described(figure, f"Share of questions. {told}.")
+
+
+@style.styled
+def formats_picture(perplexities: Mapping[str, float]) -> Picture:
+    """Perplexity of each format as a dot on a logarithmic axis; a line marks the first, which is
+    the measure of the others.
+    """
+    figure, ax = style.new_figure(width=11, height=1.2 + 0.5 * len(perplexities))
+    first = next(iter(perplexities.values()))
+    ax.axvline(first, color=GREY, linestyle="--", linewidth=2, zorder=0)
+    for name, value in perplexities.items():
+        near = value < 1.1 * first
+        ax.plot([value], [name], "o" if near else "s", color=BLUE if near else VERMILLION, ms=13)
+        said = f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+        ax.annotate(said, (value, name), (14, 0), textcoords="offset points", va="center")
+    ax.set(
+        xscale="log",
+        xlabel="perplexity (less is better)",
+        xlim=(0.85 * first, 4 * max(perplexities.values())),
+    )
+    ax.margins(y=0.1)
+    ax.invert_yaxis()
+    told = ", ".join(f"{name} {value:.4g}" for name, value in perplexities.items())
+    return style.described(figure, f"Perplexity of the weights in each format: {told}.")
+
+
+@style.styled
 def compare_bytes(parts: dict[str, dict[str, int]]) -> Picture:
     """Stacked horizontal bars in megabytes (10**6 bytes): weights, gradients and optimizer states
     of each method.

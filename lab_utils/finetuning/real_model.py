@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,19 @@ from transformers import Trainer
 from lab_utils.files import DATA
 from lab_utils.finetuning.chat import IGNORED, answer_questions
 from lab_utils.finetuning.evaluation import share
+from lab_utils.memory.ledger import Plan, ledger, moments
+from lab_utils.memory.sizes import Architecture
 from lab_utils.pavlos.facts import Fact, all_facts, contains
+from lab_utils.quantization.buckets import (
+    dequantize_absmax,
+    dequantize_blockwise,
+    fp4_codebook,
+    nf4_codebook,
+    quantize_absmax,
+    quantize_blockwise,
+)
+from lab_utils.quantization.double import double_dequantize, double_quantize
+from lab_utils.quantization.microscaling import dequantize, quantize_mxfp4, quantize_nvfp4
 
 Row = dict[str, str]
 
@@ -54,16 +67,16 @@ def lost_and_gained(before: Sequence[bool], after: Sequence[bool]) -> tuple[int,
 
 
 def rehearsal_rows(model, tokenizer, n: int | None = None) -> list[Row]:
-    """Rows in which the model's own greedy answers stand: training on them holds it where it is.
-
-    Answers that did not end by themselves are left out. `n` takes the first questions only.
+    """Rows in which the model's own greedy answers stand, cut after their first sentence: training
+    on them holds it where it is. `n` takes the first questions only.
     """
     questions = general_knowledge()["rehearsal"][:n]
-    answers = answer_questions(model, tokenizer, questions, max_new_tokens=48, batch_size=24)
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens=40, batch_size=48)
+    sentences = [re.match(r".{12,}?[.!?](?=\s|$)", answer.text, re.DOTALL) for answer in answers]
     return [
-        {"question": question, "answer": answer.text}
-        for question, answer in zip(questions, answers)
-        if answer.ended and answer.text
+        {"question": question, "answer": sentence[0]}
+        for question, sentence in zip(questions, sentences)
+        if sentence
     ]
 
 
@@ -102,12 +115,14 @@ def noted(rows: Sequence[Row], n_notes: int = 4, seed: int = 0) -> list[Row]:
 
 
 # ------------------------------------------------------------------- the head where a label is
-def labelled_loss(model, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+def labelled_loss(
+    model, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, n_labels: int | None = None
+) -> Tensor:
     """() The mean cross entropy of a Llama, from logits of the labelled positions alone.
 
     All arguments but the model are (batch, length). The head turns each hidden state (batch,
     length, width) into one logit for each word of the vocabulary, so it is spared wherever no label
-    asks for them.
+    asks for them. `n_labels` are those of the whole step, where the batch is a part of it.
     """
     core = getattr(
         model, "get_base_model", lambda: model
@@ -116,15 +131,16 @@ def labelled_loss(model, input_ids: Tensor, attention_mask: Tensor, labels: Tens
     targets = labels[:, 1:]  # position t predicts token t + 1
     wanted = targets != IGNORED
     logits = core.lm_head(hidden[:, :-1][wanted])  # (labels, vocabulary)
-    return F.cross_entropy(logits.float(), targets[wanted])
+    total = F.cross_entropy(logits.float(), targets[wanted], reduction="sum")
+    return total / (wanted.sum() if n_labels is None else n_labels)
 
 
 class LabelledHead(Trainer):
     """transformers' Trainer with `labelled_loss`: the same loss, the head spared on the prompt."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The loss of a batch. Only for whole steps: gradients of parts of a step are not weighed."""
-        loss = labelled_loss(model, **inputs)
+        """The loss of a batch, as its share of the step's where gradients are accumulated."""
+        loss = labelled_loss(model, **inputs, n_labels=num_items_in_batch)
         return (loss, {}) if return_outputs else loss
 
 
@@ -153,6 +169,24 @@ class PeakMemory:
         self.seconds = time.perf_counter() - self._start
         self._done.set()
         self._thread.join()
+
+
+def saved_bytes(make_loss: Callable[[], Tensor]) -> int:
+    """Bytes of the tensors that autograd keeps for the backward pass of a loss, each storage once,
+    parameters left out.
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = make_loss()
+    del loss
+    return sum(kept.values())
 
 
 # ------------------------------------------------------------------------------ rounded weights
@@ -200,6 +234,80 @@ class Rounded:
     def __exit__(self, *exception) -> None:
         for name, weight in self.weights.items():
             weight.copy_(self.kept[name])
+
+
+def four_bit_formats() -> dict[str, tuple[float, Callable[[Tensor], Tensor]]]:
+    """Name -> (bits per weight, what becomes of a weight that is stored so)."""
+
+    def whole(bits: int, block: int | None = None):
+        return lambda w: dequantize_absmax(*quantize_absmax(w, bits, block), block)
+
+    def blocks(codebook: Tensor):
+        return lambda w: dequantize_blockwise(*quantize_blockwise(w, codebook, 64), codebook, 64)
+
+    return {
+        "bf16, as stored": (16, lambda w: w),
+        "int8, one scale a tensor": (8, whole(8)),
+        "int4, one scale a tensor": (4, whole(4)),
+        "int4, blocks of 64": (4.5, whole(4, 64)),
+        "FP4, blocks of 64": (4.5, blocks(fp4_codebook())),
+        "NF4, blocks of 64": (4.5, blocks(nf4_codebook())),
+        "NF4 + double quantization": (4.127, lambda w: double_dequantize(double_quantize(w))),
+        "MXFP4, blocks of 32": (4.25, lambda w: dequantize(quantize_mxfp4(w))),
+        "NVFP4, blocks of 16": (4.5, lambda w: dequantize(quantize_nvfp4(w))),
+    }
+
+
+def low_rank(weight: Tensor, rank: int) -> Tensor:
+    """The nearest matrix of this rank, by a randomized SVD (seeded by the caller's generator)."""
+    u, s, v = torch.svd_lowrank(weight, q=rank + 8, niter=4)
+    return (u[:, :rank] * s[:rank]) @ v[:, :rank].T
+
+
+def loftq(
+    weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor], rounds: int = 2
+) -> Tensor:
+    """What a layer computes with at step 0 after LoftQ (Li et al. 2023, algorithm 1): the rounded
+    weight and adapters that hold the largest part of its rounding error, found in turns.
+    """
+    adapters = torch.zeros_like(weight)
+    for _ in range(rounds):
+        stored = rounded(weight - adapters)
+        adapters = low_rank(weight - stored, rank)
+    return stored + adapters
+
+
+def pissa(weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+    """The same after PiSSA (Meng et al. 2024): adapters hold the weight's largest singular part,
+    what is left is rounded.
+    """
+    adapters = low_rank(weight, rank)
+    return rounded(weight - adapters) + adapters
+
+
+def largest_weights(model, n: int = 5) -> list[tuple[str, tuple[int, int], float]]:
+    """(layer, (row, column), value) of the weights that stand out most: the largest magnitudes in
+    units of their layer's standard deviation.
+    """
+    found = []
+    for name, weight in linear_weights(model).items():
+        ratio = (weight / weight.std()).abs()
+        top = int(ratio.argmax())
+        row, column = divmod(top, weight.shape[1])
+        found.append((float(ratio.max()), name, (row, column), float(weight[row, column])))
+    return [(name, place, value) for _, name, place, value in sorted(found, reverse=True)[:n]]
+
+
+def predicted_peak(
+    shape: Architecture, rank: int, rows: int, length: int, labelled: float
+) -> float:
+    """Bytes of QLoRA's tensors at the worst moment of a step of `rows` x `length` tokens in
+    float32, logits on the `labelled` share of the positions alone.
+    """
+    plan = Plan(method="qlora", rank=rank, sequence=length, batch=rows, weights="fp32")
+    at, lines = moments(shape, plan), {line.name: line.low for line in ledger(shape, plan)}
+    logits = lines["logits and loss"] + 8 * plan.tokens * shape.vocab_size
+    return max({**at, "loss": at["loss"] - (1 - labelled) * logits}.values())
 
 
 def knowledge_of(model, tokenizer) -> list[str]:

@@ -51,6 +51,7 @@ class FinetuneConfig:
     learning_rate: float | None = None  # None: LEARNING_RATES[method]
     steps: int = 80
     batch_size: int = 12
+    accumulate: int = 1  # a step's rows go through in so many parts: less memory, the same gradient
     seed: int = 0
     checkpointing: bool = False
     group_by_length: bool = (
@@ -71,6 +72,10 @@ class FinetuneConfig:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(
                 f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1"
+            )
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate is {self.accumulate}: it must divide batch_size ({self.batch_size})"
             )
         if self.save_every < 1:
             raise ValueError(
@@ -354,7 +359,8 @@ def training_arguments(
             **dict(
                 output_dir=str(folder),
                 max_steps=config.steps,
-                per_device_train_batch_size=config.batch_size,
+                per_device_train_batch_size=config.batch_size // config.accumulate,
+                gradient_accumulation_steps=config.accumulate,
                 learning_rate=config.rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=0,
