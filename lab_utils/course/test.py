@@ -13,6 +13,7 @@ import sys
 from lab_utils.files import ROOT
 from lab_utils.start.doctor import CHROMIUM_REMEDY, find_chromium
 
+REAL_MODEL_LAB = "labs/09_*"  # it takes minutes and a model that `get` brings: `run 09` runs it
 QUICK = "not gpu and not browser and not sandbox and not slow"  # for every edit
 
 
@@ -60,7 +61,9 @@ def pytest_arguments(passed_on: list[str], quick: bool = False, browser: bool = 
     words = [word for word in passed_on if not word.startswith("-")]
     if any((ROOT / word.split("::")[0]).exists() for word in words):
         return [*options, *passed_on]
-    folders = ["tests"] if browser or quick else ["labs", "tests"]
+    folders = (
+        ["tests"] if browser or quick else ["labs", "tests", f"--ignore-glob={REAL_MODEL_LAB}"]
+    )
     shared_out = ["-n", str(n_workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
     return [*options, *shared_out, *folders, *passed_on]
 
