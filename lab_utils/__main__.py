@@ -11,7 +11,7 @@ from lab_utils import PYTHON_REQUIRED
 
 
 def python_problem(version):
-    """What is wrong with a Python of this (major, minor, ...) version, or "" if it is new enough."""
+    """What is wrong with a Python of this (major, minor, ...) version, or "" where nothing is."""
     if tuple(version[:2]) >= PYTHON_REQUIRED:
         return ""
     return (
@@ -26,10 +26,12 @@ if python_problem(sys.version_info):  # this file parses on Python 3.6, what fol
 
 import argparse  # noqa: E402
 import importlib  # noqa: E402
+import os  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from lab_utils.files import ROOT, LabKitError  # noqa: E402
 from lab_utils.start import environment  # noqa: E402
+from lab_utils.start.requirements import LABS, OPENING, RUNNING, TESTING  # noqa: E402
 
 COMMANDS = {  # name: (module, one line of help)
     "run": ("lab_utils.course.run", "execute the labs, and show Pavlos before and after"),
@@ -64,8 +66,20 @@ COMMANDS = {  # name: (module, one line of help)
     ),
     "bench": ("bench", "measure speed and memory on this machine"),
     "house": ("lab_utils.course.house", "draw the plan of the package into docs/house.md"),
+    "lock": ("lab_utils.course.lock", "write the versions installed here to requirements.lock"),
 }
-NEEDS_NO_SETUP = {"doctor"}  # it must be able to say what is missing
+# The doctor must be able to say what is missing; the others need no package, or can do without.
+NEEDS_NO_SETUP = {"doctor", "memory", "house", "lock"}
+SECTIONS = {  # what a command needs of requirements.txt; those not named here need the labs alone
+    "run": RUNNING,
+    "release": RUNNING,
+    "grade": RUNNING,
+    "lab": OPENING,
+    "demo": OPENING,
+    "site": OPENING,
+    "test": TESTING,
+    "bench": TESTING,
+}
 
 
 def path_of(module: str) -> Path:
@@ -81,7 +95,7 @@ def commands_here() -> dict:
 
 
 def build_parser(chosen: str) -> argparse.ArgumentParser:
-    """The parser of all commands; only the chosen one's module is imported and has its arguments."""
+    """The parser of all commands; only the chosen one's module is imported and has arguments."""
     parser = argparse.ArgumentParser(
         prog="python3 -m lab_utils", description="The lab kit's commands."
     )
@@ -114,7 +128,8 @@ def main(argv: list) -> int:
         if args.command in NEEDS_NO_SETUP:
             environment.enter_if_ready(argv)
         else:
-            environment.ensure(argv)
+            newest = getattr(args, "newest", False)
+            environment.ensure(argv, SECTIONS.get(args.command, LABS), newest)
         return importlib.import_module(COMMANDS[args.command][0]).main(args)
     except LabKitError as error:
         print("\n" + str(error), file=sys.stderr)
@@ -122,6 +137,14 @@ def main(argv: list) -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command starts again where that is possible.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `... | head` has seen enough; nothing is left to say, nor anybody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a file or folder that is missing, protected, or on a full disk
+        if not error.filename:
+            raise
+        print(f"\n{error.filename}: {error.strerror}. The command stopped.", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ class GlobalBatchTrainer(Trainer):
         self.bare = self.model  # without FSDP's wrapper, which `model` will have
 
     def get_train_dataloader(self):
-        """The Trainer's loader, with accelerate's sharding made a passage for `RankShare`'s shares."""
+        """The Trainer's loader, in which accelerate's sharding passes on `RankShare`'s shares."""
         loader = super().get_train_dataloader()
         if self.args.world_size > 1:
             shard = loader.batch_sampler

@@ -5,20 +5,35 @@ HTML.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import platform
+import re
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils.files import ROOT, RUNS, SMOLLM2, LabKitError, write_text
+from lab_utils.files import (
+    GIGABYTE,
+    ROOT,
+    RUNS,
+    SMOLLM2,
+    LabKitError,
+    write_json,
+    write_text,
+)
+from lab_utils.start.lab import MINUTES, Measured, can_write, measured, results_folder
 
 LABS = ROOT / "labs"
 NEEDS_SMOLLM2 = "09"  # how that lab's name begins
 CELL_TIMEOUT_SECONDS = 3600  # a hung cell must not hold a machine overnight
+
+OnCell = Callable[[int, int], Any]
+"""Called with the cell's index and the kernel's process id."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Result:
     n_cells: int
     seconds: float
     error: str = ""
+    gigabytes: float = 0.0  # the most that its kernel held
 
     def __str__(self) -> str:
         return (
@@ -37,28 +53,28 @@ class Result:
         )
 
 
+# ------------------------------------------------------------------------------------- which labs
 def find_labs(folder: Path = LABS) -> list[Path]:
     """The lab notebooks, in order."""
-    return sorted(folder.glob("*.ipynb"))
+    # a zip from macOS brings `._01_...ipynb` beside each
+    return sorted(lab for lab in folder.glob("*.ipynb") if not lab.name.startswith("."))
 
 
 def choose_labs(prefixes: list[str], labs: list[Path]) -> list[Path]:
-    """The labs that the prefixes name, each exactly one; all labs for no prefix. LabKitError lists
-    what there is.
+    """The labs that the prefixes (or paths) name, each exactly one; all labs for no prefix.
+    LabKitError lists what there is.
     """
     names = [lab.stem for lab in labs]
+    chosen = []
     for prefix in prefixes:
-        found = [name for name in names if name.startswith(prefix)]
+        wanted = Path(prefix).name.removesuffix(".ipynb")
+        found = [name for name in names if name.startswith(wanted)]
         if len(found) != 1:
-            wrong = (
-                f"More than one lab begins with {prefix!r}"
-                if found
-                else f"No lab begins with {prefix!r}"
-            )
-            raise LabKitError(
-                f"{wrong}. The labs are:\n  " + "\n  ".join(found or names or ["(none yet)"])
-            )
-    return [next(lab for lab in labs if lab.stem.startswith(prefix)) for prefix in prefixes] or labs
+            wrong = "More than one lab begins" if found else "No lab begins"
+            listed = "\n  ".join(found or names or ["(none yet)"])
+            raise LabKitError(f"{wrong} with {wanted!r}. The labs are:\n  {listed}")
+        chosen.append(labs[names.index(found[0])])
+    return chosen or labs
 
 
 def without_model(labs: list[Path], model: Path = SMOLLM2) -> list[Path]:
@@ -67,31 +83,22 @@ def without_model(labs: list[Path], model: Path = SMOLLM2) -> list[Path]:
     return [lab for lab in labs if there or not lab.stem.startswith(NEEDS_SMOLLM2)]
 
 
-def run_lab(lab: Path, folder: Path, on_cell: Callable[[], Any] = lambda: None) -> Result:
-    """Executes a notebook in a fresh kernel; `folder` gets it and its HTML, also when a cell
-    failed.
+def read_lab(lab: Path) -> Any:
+    """The notebook, as nbformat's NotebookNode, without what widgets looked like in another run:
+    Colab saves them without their state, and nbconvert then gives up. ValueError where it is none.
     """
     import nbformat
-    from jupyter_client.kernelspec import NoSuchKernel
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellControlSignal, DeadKernelError
-    from nbconvert.filters import strip_ansi
 
-    notebook, start, error = nbformat.read(lab, as_version=4), time.monotonic(), ""
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT_SECONDS,
-        kernel_name="python3",
-        extra_arguments=["--log-level=ERROR"],  # it warns that loopback is not encrypted
-        resources={"metadata": {"path": str(lab.parent)}},
-        on_cell_executed=lambda **_: on_cell(),
-    )
+    text = lab.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark in front
     try:
-        client.execute()
-    except (CellControlSignal, DeadKernelError, NoSuchKernel) as problem:
-        error = strip_ansi(str(problem))  # for a failing cell: its source and its traceback
-    _write_results(notebook, lab.stem, folder)
-    return Result(lab.stem, count_cells(notebook), time.monotonic() - start, error)
+        notebook = nbformat.reads(text, as_version=4)
+        notebook.metadata.pop("widgets", None)
+        return notebook
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
+        raise ValueError(
+            f"{lab.name} is no whole notebook: it was cut off, or something else was saved under "
+            "its name. Copy it anew from the lab kit."
+        ) from None
 
 
 def count_cells(notebook: dict) -> int:
@@ -99,6 +106,72 @@ def count_cells(notebook: dict) -> int:
     return sum(
         cell["cell_type"] == "code" and bool(cell["source"].strip()) for cell in notebook["cells"]
     )
+
+
+# --------------------------------------------------------------------------------------- one lab
+def run_lab(
+    lab: Path,
+    folder: Path,
+    on_start: OnCell = lambda index, pid: None,
+    on_end: OnCell = lambda index, pid: None,
+) -> Result:
+    """Executes a notebook in a fresh kernel; `folder` gets it and its HTML, also when a cell
+    failed.
+    """
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
+    from nbconvert.filters import strip_ansi
+
+    notebook, start, error = read_lab(lab), time.monotonic(), ""
+    peaks = [0.0]
+
+    def ended(cell_index: int, **_: Any) -> None:
+        pid = client.km.provisioner.pid
+        peaks.append(peak_gigabytes(pid))
+        on_end(cell_index, pid)
+
+    client = _client(notebook, lab.parent)
+    client.on_cell_execute = lambda cell_index, **_: on_start(cell_index, client.km.provisioner.pid)
+    client.on_cell_executed = ended
+    try:
+        client.execute(cleanup_kc=True)
+    except (CellControlSignal, DeadKernelError) as problem:
+        error = strip_ansi(str(problem))  # for a failing cell: its source and its traceback
+    seconds = time.monotonic() - start
+    _write_results(notebook, lab.stem, folder)
+    return Result(lab.stem, count_cells(notebook), seconds, error, max(peaks))
+
+
+def _client(notebook: Any, folder: Path) -> Any:
+    """An nbclient.NotebookClient on this very interpreter: a kernel called python3 may be installed
+    for the person, and belong to a Python that is gone.
+    """
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from nbclient import NotebookClient
+
+    own = KernelSpecManager(kernel_dirs=[])  # it then finds ipykernel's own, and nothing else
+    return NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=own),
+        timeout=CELL_TIMEOUT_SECONDS,
+        extra_arguments=["--log-level=ERROR"],  # it warns that loopback is not encrypted
+        resources={"metadata": {"path": str(folder)}},
+    )
+
+
+def peak_gigabytes(pid: int) -> float:
+    """The most memory that a process held so far; on macOS, what it holds now. 0 if it is gone."""
+    import psutil
+
+    status = Path(f"/proc/{pid}/status")
+    try:
+        if status.exists():
+            found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+            return int(found[1]) * 1024 / GIGABYTE if found else 0.0
+        memory = psutil.Process(pid).memory_info()
+        return getattr(memory, "peak_wset", memory.rss) / GIGABYTE
+    except (OSError, psutil.Error):
+        return 0.0
 
 
 def _write_results(notebook: dict, name: str, folder: Path) -> None:
@@ -110,22 +183,89 @@ def _write_results(notebook: dict, name: str, folder: Path) -> None:
     write_text(folder / f"{name}.html", HTMLExporter().from_notebook_node(notebook)[0])
 
 
-def run_with_progress(lab: Path, folder: Path) -> Result:
-    """Runs a lab behind a progress bar (on a terminal only), then prints its one line and, if it
-    failed, the cell.
+# --------------------------------------------------------------------------------------- all labs
+def run_with_progress(lab: Path, folder: Path, later: list[Path] | None = None) -> Result:
+    """Runs a lab behind a progress bar (on a terminal only) that names the cell and what comes
+    later, then prints its one line and, if it failed, the cell. Whatever is wrong with one lab, the
+    others can still run.
     """
-    import nbformat
     from tqdm import tqdm
 
-    total = count_cells(nbformat.read(lab, as_version=4))
-    with tqdm(total=total, desc=lab.stem, unit="cell", leave=False, disable=None) as bar:
-        result = run_lab(lab, folder, bar.update)
+    start = time.monotonic()
+    try:
+        cells = read_lab(lab)["cells"]
+        with tqdm(
+            total=count_cells({"cells": cells}),
+            desc=lab.stem,
+            unit="cell",
+            leave=False,
+            disable=None,
+            dynamic_ncols=True,
+        ) as bar:
+            result = run_lab(
+                lab,
+                folder,
+                lambda index, _: bar.set_postfix_str(
+                    f"{heading_above(cells, index)}{what_is_left(later or [])}"
+                ),
+                lambda *_: bar.update(),
+            )
+    except Exception as problem:  # a broken file, a full disk, a kernel that does not start
+        told = str(problem) if isinstance(problem, ValueError) else repr(problem)
+        result = Result(lab.stem, 0, time.monotonic() - start, told)
     print(result, flush=True)
     if result.error:
         print(textwrap.indent(result.error, "    "), flush=True)
     return result
 
 
+def heading_above(cells: list[dict], index: int, width: int = 40) -> str:
+    """The last heading above a cell, cut to a width."""
+    for cell in reversed(cells[:index]):
+        if cell["cell_type"] == "markdown":
+            if headings := re.findall(r"^#+ (.*)", cell["source"], re.MULTILINE):
+                return textwrap.shorten(headings[-1], width, placeholder=" ...")
+    return f"cell {index + 1}"
+
+
+def what_is_left(later: list[Path]) -> str:
+    """How many labs come later, and about how long they take where that was measured on a CPU."""
+    if not later:
+        return ""
+    known = [measured(lab.stem, "cpu") for lab in later]
+    minutes = f", about {sum(took.minutes for took in known)} min" if all(known) else ""
+    return f"; then {len(later)} more lab{'s' * (len(later) > 1)}{minutes}"
+
+
+def record_minutes(results: list[Result], path: Path = MINUTES) -> None:
+    """Writes what the labs took, for this machine's tier, with the machine and the versions. Labs
+    that failed, or were not run, keep what was recorded.
+    """
+    from lab_utils.start.hardware import detect
+    from lab_utils.start.requirements import installed_version
+
+    machine = detect()
+    tiers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    labs = tiers.get(machine.tier, {}).get("labs", {})
+    for result in results:
+        if not result.error:
+            took = Measured(round(result.seconds, 1), round(result.gigabytes, 2))
+            labs[result.lab[:2]] = asdict(took)
+    tiers[machine.tier] = {
+        "command": "python3 -m lab_utils run --record",
+        "date": datetime.date.today().isoformat(),
+        "hardware": f"{machine.device}, {machine.name}, {os.cpu_count()} cores, "
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: installed_version(name) for name in ("torch", "transformers", "peft")},
+        },
+        "labs": dict(sorted(labs.items())),
+    }
+    write_json(path, tiers)
+
+
+# ------------------------------------------------------------------------------------- the ending
 def format_scores(metrics: dict[str, Any]) -> str:
     """A table with a row for each score and a column for each model (base, full, ...)."""
     models = {name: scores for name, scores in metrics.items() if isinstance(scores, dict)}
@@ -174,6 +314,7 @@ def modified(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
+# ------------------------------------------------------------------------------------- the command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which labs, and where their results go."""
     parser.add_argument(
@@ -182,10 +323,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=RUNS,
         metavar="DIR",
         help="results go to DIR/<number>/ (default: runs)",
     )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the minutes in data/reference, for the labs to announce",
+    )
+
+
+def folder_for_results(asked: Path | None) -> Path:
+    """Where this run's results go; a line is printed where that is not the kit's `runs`.
+    LabKitError for a folder that was asked for and cannot be written.
+    """
+    folder = asked.resolve() if asked else results_folder().resolve()
+    if not can_write(folder):
+        raise LabKitError(f"{folder} cannot be written. Give another folder: --out DIR")
+    if not asked and folder != RUNS.resolve():
+        print(f"Results go to {folder}.", flush=True)
+    return folder
 
 
 def main(args: argparse.Namespace) -> int:
@@ -203,11 +360,16 @@ def main(args: argparse.Namespace) -> int:
             "lab_utils get smollm2",
             flush=True,
         )
-    runs = args.out.resolve()
+    runs = folder_for_results(args.out)
     os.environ["LAB_RUNS_DIR"] = str(runs)  # the notebooks write where this run's results are
     metrics = runs / "06" / "metrics.json"
     written = modified(metrics)
-    results = [run_with_progress(lab, runs / lab.stem[:2]) for lab in labs]
+    results = [
+        run_with_progress(lab, runs / lab.stem[:2], labs[number:])
+        for number, lab in enumerate(labs, start=1)
+    ]
+    if args.record:
+        record_minutes(results)
     if modified(metrics) != written:  # not the scores of an earlier run
         found = json.loads(metrics.read_text(encoding="utf-8"))
         print(

@@ -49,20 +49,25 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-STYLE = """:root { color-scheme: light dark; --page: #fff; --ink: #1a1a1a; --soft: #f4f4f4; --edge: #767676; --link: #005a9c; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 1.1rem/1.6 system-ui, sans-serif; }
+STYLE = """\
+:root { color-scheme: light dark; --page: #fff; --ink: #1a1a1a; --soft: #f4f4f4;
+  --edge: #767676; --link: #005a9c; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 1.1rem/1.6 system-ui, sans-serif; }
 main, nav { max-width: 66rem; margin: 0 auto; padding: 0 1rem; }
 p, ul, ol { max-width: 54rem; }
 nav { padding-top: 1rem; font-size: 1rem; }
 nav a { margin-right: 1.2em; display: inline-block; }
 nav [aria-current] { font-weight: bold; }
 a { color: var(--link); }
-a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 3px solid #E69F00;
+  outline-offset: 2px; }
 h1, h2, h3 { line-height: 1.25; }
 h2 { margin-top: 2.5em; border-bottom: 2px solid var(--edge); }
 .anchor-link { visibility: hidden; text-decoration: none; margin-left: .4em; }
 :hover > .anchor-link, .anchor-link:focus { visibility: visible; }
-pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; margin: 0; padding: .7em 1em; }
+pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; margin: 0;
+  padding: .7em 1em; }
 :not(pre) > code { background: var(--soft); padding: 0 .25em; }
 .input_area, .highlight { background: var(--soft); border-left: 4px solid #0072B2; }
 .input_area .highlight { border: 0; }
@@ -72,7 +77,8 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospa
 .cell { margin: .8em 0; }
 table { border-collapse: collapse; font-size: 1rem; }
 th, td { border: 1px solid var(--edge); padding: .2em .7em; text-align: right; }
-math { font-size: 1.15em; font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "Noto Sans Math", math; }
+math { font-size: 1.15em;
+  font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "Noto Sans Math", math; }
 math[display=block] { margin: 1em 0; overflow-x: auto; }
 .demo { border: 2px dashed var(--edge); padding: .5em 1em; }
 .demo p { margin: .2em 0; }

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils.files import ROOT, RUNS, LabKitError
+from lab_utils.files import ROOT, LabKitError
+from lab_utils.start.jupyter import own_settings
+from lab_utils.start.lab import results_folder
 
 
 @dataclass(frozen=True)
@@ -196,16 +198,19 @@ VOICES = ("pavlos", "auctioneer", "terse")
 
 STYLE = """<style>
 .lab-kit-stage .lab-kit-demo { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 38px; }
-.lab-kit-stage { position: fixed; inset: 0; z-index: 9; background: white; padding: 10px 24px; font-size: 14px; overflow: auto; }
+.lab-kit-stage { position: fixed; inset: 0; z-index: 9; background: white; padding: 10px 24px;
+  font-size: 14px; overflow: auto; }
 .lab-kit-stage h1 { font-size: 34px; line-height: 1.2; margin: 0; }
 .lab-kit-presets { flex-flow: row wrap; }
 .lab-kit-presets button { width: auto; height: 44px; padding: 0 18px; font-size: 20px; }
 .lab-kit-stage button:focus-visible { outline: 4px solid #E69F00; outline-offset: 2px; }
 .lab-kit-stage .lab-kit-demo, .lab-kit-stage .lab-kit-picture { flex: 1 1 0; min-height: 0; }
 .lab-kit-stage .lab-kit-beside { flex-direction: row; }
-.lab-kit-stage .lab-kit-beside > .widget-hbox { flex: 0 0 auto; flex-flow: column nowrap !important; }
+.lab-kit-stage .lab-kit-beside > .widget-hbox { flex: 0 0 auto;
+  flex-flow: column nowrap !important; }
 .lab-kit-stage .lab-kit-picture .widget-html-content { width: 100%; height: 100%; }
-.lab-kit-stage .lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important; height: 100% !important; }
+.lab-kit-stage .lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important;
+  height: 100% !important; }
 </style>"""
 
 
@@ -213,15 +218,14 @@ TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
 {{ super() | replace('<link rel="stylesheet" href="https://', '<link data-left-out="https://') }}
 {%- endblock notebook_css -%}
-"""  # Voila's own page, but for icons that it would fetch and that no demo uses: a hall may have no network
+"""
+"""Voila's own page, less the icons that it would fetch: a hall may have no network."""
+
 # all that widgets need
-EXTENSIONS = (
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager8",
-)
+EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8")
 
 
-# ---------------------------------------------------------------------------------------- demos that need something to show
+# ---------------------------------------------------------------- demos that need something to show
 def rank_of_cheese() -> Any:
     """Lab 04's rank slider on a picture and on noise, which no rank below the full one can hold."""
     import torch
@@ -304,9 +308,7 @@ def examples_or_tuning() -> Any:
 
 def trained(lab: str, *names: str, runs: Path | None = None) -> list[Path]:
     """The folders of the adapters that a lab saved. LabKitError if it was not run yet."""
-    folders = [
-        (runs or Path(os.environ.get("LAB_RUNS_DIR") or RUNS)) / lab / name for name in names
-    ]
+    folders = [(runs or results_folder()) / lab / name for name in names]
     if not all(folder.exists() for folder in folders):
         raise LabKitError(
             "What this demo shows is not trained yet. Train it first: python3 -m lab_utils run "
@@ -366,7 +368,7 @@ def voices_blended(runs: Path | None = None) -> Any:
     return blend_demo(ask, names, EXAMPLES[1])
 
 
-# ---------------------------------------------------------------------------------------- the stage
+# --------------------------------------------------------------------------------------- the stage
 def find_demo(name: str) -> Demo:
     """The demo of that name. LabKitError lists what there is."""
     if name not in DEMOS:
@@ -420,7 +422,7 @@ def show(shown: Any, values: dict[str, Any]) -> None:
         shown.controls[name].value = value
 
 
-# ---------------------------------------------------------------------------------------- the command
+# ------------------------------------------------------------------------------------- the command
 def write_page(name: str, folder: Path) -> Path:
     """Write a notebook whose one cell shows the demo, and the template for its page. Return the
     notebook's path.
@@ -474,7 +476,7 @@ def main(args: argparse.Namespace) -> int:
         notebook = write_page(args.name, Path(folder))
         # where templates are looked for
         paths = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        environ = {**os.environ, "JUPYTER_PATH": paths}
+        environ = {**own_settings(results_folder() / "jupyter"), "JUPYTER_PATH": paths}
         return subprocess.call(
             [sys.executable, "-m", "voila", str(notebook), *options], env=environ
         )

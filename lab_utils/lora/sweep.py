@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab_utils.files import RUNS, write_text
-from lab_utils.start.environment import installed_version
+from lab_utils.start.requirements import installed_version
 
 OVERLAP = ("bleu", "nist", "meteor", "rouge_l", "cider")
 # name: (target modules, rank): in cheese-base as large as rank 4 on all linear layers, within 4 %

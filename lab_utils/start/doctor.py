@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab_utils import PYTHON_REQUIRED
-from lab_utils.files import GIGABYTE, KEY_NAMES, SMOLLM2
-from lab_utils.start import environment
-from lab_utils.start.environment import DISK_NEEDED_GB
-from lab_utils.start.hardware import LAB_06_EXPECTED, LAB_09_EXPECTED, Hardware, detect
+from lab_utils.files import GIGABYTE, KEY_NAMES, ROOT, SMOLLM2
+from lab_utils.start import requirements
+from lab_utils.start.hardware import Hardware, detect
+from lab_utils.start.installing import DISK_NEEDED_GB
+from lab_utils.start.lab import measured
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_REMEDY = (
@@ -30,9 +31,7 @@ SET_UP = "`python3 -m lab_utils run` (or test) sets it up in .venv"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's. `level` is OK, WARN (the labs run, with less) or FAIL (they do
-    not).
-    """
+    """One line of the report. `level`: OK, WARN (the labs run, with less) or FAIL (they do not)."""
 
     level: str
     what: str
@@ -51,7 +50,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
         return Finding("OK", what)
     return Finding(
         "FAIL",
-        f"{what}, needed is {needed} or newer",
+        f"{what}: the kit needs {needed} or newer",
         "install it from https://www.python.org/downloads/",
     )
 
@@ -60,32 +59,38 @@ def check_package(tested: str, loose: str, version: str | None) -> Finding:
     """Whether a package is there (FAIL if not), at least as new as `loose` (FAIL) and in the
     `tested` range (WARN).
     """
-    name, bounds = environment.parse_requirement(tested)
+    name, bounds = requirements.parse_requirement(tested)
     if version is None:
-        return Finding("FAIL", f"{name} is not installed, tested is {tested}", SET_UP)
-    if environment.satisfies(version, bounds):
+        return Finding("FAIL", f"{name} is not installed (tested: {tested})", SET_UP)
+    if requirements.satisfies(version, bounds):
         return Finding("OK", f"{name} {version}")
-    usable = environment.satisfies(version, environment.parse_requirement(loose)[1])
-    return Finding(
-        "WARN" if usable else "FAIL", f"{name} {version} is outside of the tested {tested}", SET_UP
-    )
+    usable = requirements.satisfies(version, requirements.parse_requirement(loose)[1])
+    level = "WARN" if usable else "FAIL"
+    return Finding(level, f"{name} {version} is outside the tested range {tested}", SET_UP)
+
+
+def check_tool(tested: str, version: str | None) -> Finding:
+    """Whether a package that only the tests need is there: no lab misses it."""
+    finding = check_package(tested, tested, version)
+    if finding.level == "OK":
+        return finding
+    return Finding("WARN", finding.what, "`python3 -m lab_utils test` installs it")
 
 
 def check_hardware(hardware: Hardware | None) -> list[Finding]:
-    """Device, number format and why, and what the longest lab will take; None if torch is not there
-    to ask.
+    """Device, number format and why, and what lab 06 took where it was measured; None if the
+    packages that look at the machine are absent.
     """
     if hardware is None:
-        return [Finding("WARN", "device unknown: it takes torch and psutil to look", SET_UP)]
-    minutes, gigabytes = LAB_06_EXPECTED[hardware.tier]
+        return [Finding("WARN", "device unknown: psutil, and torch for a GPU, look at it", SET_UP)]
+    took, tier = measured("06", hardware.tier), f"tier {hardware.tier}: lab 06"
     return [
         Finding("OK", f"device {hardware.device}: {hardware.name}, {hardware.n_threads} threads"),
         Finding("OK", f"compute dtype {hardware.compute_dtype}: {hardware.dtype_reason}"),
-        Finding(
-            "OK",
-            f"tier {hardware.tier}: lab 06 takes about {minutes:g} minutes and {gigabytes:g} GB",
-        ),
-        check_memory(hardware.memory_bytes, gigabytes),
+        Finding("OK", f"{tier} takes about {took.minutes} min and {took.gigabytes:g} GB")
+        if took
+        else Finding("OK", f"{tier} has not been timed there yet"),
+        check_memory(hardware.memory_bytes, took.gigabytes if took else 0),
     ]
 
 
@@ -96,7 +101,7 @@ def check_memory(total_bytes: int, needed_gb: float) -> Finding:
         return Finding("OK", f"memory {total:.1f} GB")
     return Finding(
         "WARN",
-        f"memory {total:.1f} GB, comfortable are {1.5 * needed_gb:.1f} GB",
+        f"memory {total:.1f} GB; {1.5 * needed_gb:.1f} GB would be comfortable",
         "close other programs",
     )
 
@@ -108,7 +113,7 @@ def check_disk(free_bytes: int) -> Finding:
         return Finding("OK", f"disk {free:.0f} GB free")
     return Finding(
         "FAIL" if free < 1 else "WARN",
-        f"disk {free:.1f} GB free, a set-up needs {DISK_NEEDED_GB} GB",
+        f"disk {free:.1f} GB free; a set-up needs {DISK_NEEDED_GB} GB",
         "free some space, or copy the kit to a larger disk",
     )
 
@@ -153,7 +158,7 @@ def check_key(environ: Mapping[str, str]) -> Finding:
         return Finding("OK", f"a Gemini key is set ({present[0]})")
     return Finding(
         "WARN",
-        "no Gemini key; the labs then use recorded replies",
+        "no Gemini key: the labs show recorded replies, and skip what asks Gemini itself",
         f"set {KEY_NAMES[0]} for live ones",
     )
 
@@ -165,27 +170,31 @@ def check_chromium(path: str | None) -> Finding:
     return Finding("WARN", "no Chromium for the browser tests", CHROMIUM_REMEDY)
 
 
+def check_packages() -> list[Finding]:
+    """A finding for each package of requirements.txt."""
+    loose = {
+        requirements.parse_requirement(line)[0]: line for line in requirements.loose_requirements()
+    }
+    for_labs = requirements.requirement_lines(up_to=requirements.OPENING)
+    findings = []
+    for line in requirements.requirement_lines():
+        name = requirements.parse_requirement(line)[0]
+        version = requirements.installed_version(name)
+        known = check_package(line, loose.get(name, line), version)
+        findings.append(known if line in for_labs else check_tool(line, version))
+    return findings
+
+
 def examine() -> list[Finding]:
     """All findings about this process, its interpreter and its machine."""
-    loose = {
-        environment.parse_requirement(line)[0]: line for line in environment.loose_requirements()
-    }
-    packages = {
-        line: environment.parse_requirement(line)[0] for line in environment.requirement_lines()
-    }
+    loaded = getattr(sys.modules.get("numpy"), "__version__", None)
     return [
         check_python(sys.version_info),
-        *(
-            check_package(line, loose.get(name, line), environment.installed_version(name))
-            for line, name in packages.items()
-        ),
+        *check_packages(),
         *check_hardware(_hardware()),
-        check_disk(shutil.disk_usage(environment.ROOT).free),
-        check_writable(environment.ROOT),
-        check_numpy(
-            getattr(sys.modules.get("numpy"), "__version__", None),
-            environment.installed_version("numpy"),
-        ),
+        check_disk(shutil.disk_usage(ROOT).free),
+        check_writable(ROOT),
+        check_numpy(loaded, requirements.installed_version("numpy")),
         check_real_model(SMOLLM2),
         check_key(os.environ),
         check_chromium(find_chromium()),

@@ -1,9 +1,10 @@
 """Sets up the environment that the labs run in. Standard library only: nothing else is there yet.
 
-An interpreter that already satisfies requirements.txt (Colab, conda, a container) is used as it is.
-Otherwise a `.venv` is made beside requirements.txt and filled by pip, and the command goes on in
-it. A stamp file in `.venv`, written last, says for which requirements.txt the install was finished,
-so that a killed one is noticed and done again.
+An interpreter that already satisfies requirements.txt (conda, a container) is used as it is, and
+Colab's gets what it lacks. Otherwise a `.venv` is made beside requirements.txt and filled by pip
+with the versions of requirements.lock, and the command goes on in it. A stamp file in `.venv`,
+written last, says for which lists the install was finished, so that a killed one is noticed and
+done again.
 
 Children also get a few variables, which must be there before torch loads. OMP_WAIT_POLICY matters
 most: by default OpenMP's idle threads spin, and when another process holds a core that made a QLoRA
@@ -12,73 +13,45 @@ step ten times slower.
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.metadata
-import operator
+import importlib
+import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from lab_utils import PYTHON_REQUIRED
 from lab_utils.files import GIGABYTE, ROOT, LabKitError, write_text
+from lab_utils.start import requirements
+from lab_utils.start.installing import DISK_NEEDED_GB, install, progress, run_logged
+from lab_utils.start.requirements import (
+    OPENING,
+    SECTIONS,
+    TESTING,
+    colab_requirements,
+    installed_version,
+    loose_requirements,
+    parse_requirement,
+    pins,
+    requirement_lines,
+    unmet,
+)
 
-REQUIREMENTS = ROOT / "requirements.txt"
-PYPROJECT = ROOT / "pyproject.toml"
 VENV = ROOT / ".venv"
-DISK_NEEDED_GB = (
-    6  # torch with its CUDA libraries takes most of it; the CPU build is content with half
-)
-# a file in .venv, and what it says until the install is done
-STAMP, UNFINISHED = (
-    "lab-kit-stamp.txt",
-    "unfinished",
-)
+VENV_NEWEST = ROOT / ".venv-newest"
+STAMP, UNFINISHED = "lab-kit-stamp.txt", "unfinished"  # a file in .venv, and its text meanwhile
 VARIABLES = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PYTHONUTF8": "1",
 }
-COMPARISONS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-PLAIN_VERSION = (
-    r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?"
-)
-FAILURES = (  # what the log of a failed install says, and what that means to a person
-    (
-        r"No space left on device|Errno 28",
-        f"The disk is full; about {DISK_NEEDED_GB} GB are needed. Free some space, then give the "
-        "same command again.",
-    ),
-    (
-        r"ensurepip is not available|No module named '?(ensurepip|venv|pip)\b",
-        "This Python cannot make environments. On Debian and Ubuntu: sudo apt-get install "
-        "python3-venv\nThen give the same command again.",
-    ),
-    (
-        r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|name "
-        r"resolution|getaddrinfo|Connection refused",
-        "The package index could not be reached, and not everything is installed yet. Connect to "
-        "the network (or set\npip's proxy or index: `pip config`), then give the same command "
-        "again. Once set up, the kit needs no network.",
-    ),
-    (
-        r"Permission denied|Errno 13",
-        "A file could not be written. Check who owns .venv, or delete it, then try again.",
-    ),
-)
+CHECK = "import sys; from lab_utils.start.requirements import *; check_imports(sys.argv[1:])"
 
 
 def set_variables(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -92,73 +65,7 @@ def set_variables(environ: MutableMapping[str, str] = os.environ) -> None:
         environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *paths])
 
 
-def parse_requirement(line: str) -> tuple[str, list[tuple[str, str]]]:
-    """`"torch>=2.6,<2.14"` -> `("torch", [(">=", "2.6"), ("<", "2.14")])`. ValueError on what is
-    not of that form.
-    """
-    bound = r"\s*(>=|<=|==|!=|>|<)\s*([0-9.]+)\s*"
-    found = re.fullmatch(rf"\s*([A-Za-z0-9][\w.-]*)((?:{bound},?)*)", line)
-    if not found:
-        raise ValueError(f"expected a name and bounds such as torch>=2.6,<2.14, got {line!r}")
-    return found[1], re.findall(bound, found[2])
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version without trailing zeros: "2.13.0+cpu" -> (2, 13). Pre-releases count
-    as their release.
-    """
-    numbers = [int(part) for part in re.match(r"[0-9.]*", version)[0].split(".") if part]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
-
-
-def satisfies(version: str, bounds: Iterable[tuple[str, str]]) -> bool:
-    """Whether a version lies in all bounds, comparing numbers only: "2.10" is newer than "2.9"."""
-    return all(COMPARISONS[sign](release(version), release(limit)) for sign, limit in bounds)
-
-
-def requirement_lines(path: Path = REQUIREMENTS) -> list[str]:
-    """The lines of a requirements file, without comments. LabKitError if there is no such file."""
-    if not path.exists():
-        raise LabKitError(
-            f"{path} is missing. Run the command in a complete copy (git clone) of the lab kit."
-        )
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
-
-
-def loose_requirements(path: Path = PYPROJECT) -> list[str]:
-    """The run-time packages of pyproject.toml with their lower bounds, read without tomllib (new in
-    Python 3.11).
-    """
-    array = re.search(
-        r"^dependencies = (\[.*?^\])", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    return ast.literal_eval(array[1])  # a TOML array of plain strings is a Python list
-
-
-def installed_version(name: str) -> str | None:
-    """The version installed for this interpreter, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def unmet(
-    lines: Iterable[str], installed: Callable[[str], str | None] = installed_version
-) -> list[str]:
-    """Those requirement lines whose package is absent or out of its range."""
-
-    def met(line: str) -> bool:
-        name, bounds = parse_requirement(line)
-        version = installed(name)
-        return version is not None and satisfies(version, bounds)
-
-    return [line for line in lines if not met(line)]
-
-
+# ------------------------------------------------------------------------ a notebook's interpreter
 def missing_requirements() -> list[str]:
     """What a notebook has to `pip install` here: judged by pyproject's loose bounds, so Colab's own
     packages stay.
@@ -174,62 +81,76 @@ def install_missing() -> None:
     that a kernel has loaded. Where one is too old, nothing is pinned, since what it needs may be
     too old as well.
     """
-    missing = missing_requirements()
+    add_here(missing_requirements())
+
+
+def add_here(missing: list[str]) -> None:
+    """Installs these requirements into the running interpreter's own environment."""
     if not missing:
         return
     # it stays: a failure's message names the log in it
     folder = Path(tempfile.mkdtemp(prefix="lab-kit-"))
     too_old = any(installed_version(parse_requirement(line)[0]) for line in missing)
     (folder / "installed.txt").write_text("" if too_old else "\n".join(pins()), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-        "--constraint",
-        str(folder / "installed.txt"),
-        *missing,
-    ]
-    run_logged(command, folder / "install.log", progress(sys.stdout))
+    arguments = ["--constraint", str(folder / "installed.txt"), *missing]
+    log = folder / "install.log"
+    install(arguments, sys.executable, log, progress(sys.stdout), own=False)
+    importlib.invalidate_caches()
+    if absent := unmet(missing):
+        raise LabKitError(
+            f"pip ended well, yet this Python does not find {', '.join(absent)}.\n"
+            f"Restart the kernel and run the cell again. The whole log: {log}"
+        )
 
 
-def pins() -> list[str]:
-    """`name==version` for all that this interpreter finds. Left out: what has no version that pip
-    can read.
-    """
-    versions = {}
-    for found in importlib.metadata.distributions():
-        if found.name and re.fullmatch(PLAIN_VERSION, found.version or ""):
-            versions.setdefault(found.name, found.version)  # the first one is what an import takes
-    return [f"{name}=={version}" for name, version in sorted(versions.items())]
+def in_colab() -> bool:
+    """Whether this interpreter is Colab's."""
+    try:
+        return importlib.util.find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # there is no `google` at all
+        return False
 
 
+# ---------------------------------------------------------------------------------- the kit's .venv
 def venv_python(venv: Path, windows: bool = os.name == "nt") -> Path:
     """The interpreter of a virtual environment."""
     return venv / "Scripts" / "python.exe" if windows else venv / "bin" / "python"
 
 
-def digest(requirements: Path) -> str:
-    """The hash of a requirements file that a finished install leaves in its stamp."""
-    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+def works(python: Path) -> bool:
+    """Whether an interpreter starts and is new enough: the Python that an environment was made from
+    may be gone.
+    """
+    code = f"import sys; sys.exit(sys.version_info < {PYTHON_REQUIRED})"
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def digest(venv: Path, section: str) -> str:
+    """What a finished install leaves in its stamp: a hash of the lists and of the interpreter's
+    name, which changes where another Python has taken its place (python3.11, python3.12).
+    """
+    lines = requirement_lines(up_to=section)
+    lock = requirements.LOCK.read_text(encoding="utf-8") if requirements.LOCK.exists() else ""
+    parts = [*lines, lock, venv_python(venv).resolve().name]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def state(venv: Path) -> str:
-    """The stamp's text: a requirements file's digest, UNFINISHED, or "" where the kit never
-    installed.
-    """
+    """The stamp's text: a digest, UNFINISHED, or "" where the kit never installed."""
     stamp = venv / STAMP
     return stamp.read_text(encoding="utf-8") if stamp.exists() else ""
 
 
-def is_ready(venv: Path, requirements: Path) -> bool:
-    """Whether the environment was completely installed for this very requirements file."""
-    return (
-        venv_python(venv).exists() and requirements.exists() and state(venv) == digest(requirements)
-    )
+def is_ready(venv: Path, section: str) -> bool:
+    """Whether the environment was completely installed for this section of requirements.txt, or a
+    later one.
+    """
+    if not venv_python(venv).exists() or not requirements.REQUIREMENTS.exists():
+        return False
+    return state(venv) in [digest(venv, each) for each in SECTIONS[SECTIONS.index(section) :]]
 
 
 def is_inside(venv: Path) -> bool:
@@ -254,86 +175,47 @@ def check_place(folder: Path, usage=shutil.disk_usage, probe=tempfile.TemporaryF
         )
 
 
-def progress(terminal: TextIO) -> Callable[[str], None]:
-    """A function that shows a line of pip's output: on one line of a terminal, else a line for each
-    package.
+def make_venv(venv: Path, terminal: TextIO) -> None:
+    """Makes the environment, without packages, unless a working one is there. One of ours that a
+    killed install left, or whose Python is gone, is made anew; anybody else's is kept.
     """
-
-    def show(line: str) -> None:
-        words = line.strip()
-        if terminal.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            terminal.write("\r" + words[:width].ljust(width))
-        elif words.startswith(("Collecting ", "Downloading ", "Installing ", "Successfully ")):
-            terminal.write(words[:110] + "\n")
-        terminal.flush()
-
-    return show
-
-
-def run_logged(command: list[str], log: Path, show: Callable[[str], None]) -> None:
-    """Runs a command, adding all it says to the log. Raises LabKitError that explains a failure."""
-    said = []
-    with (
-        open(log, "a", encoding="utf-8") as file,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        for line in process.stdout:
-            file.write(line)
-            said.append(line)
-            show(line)
-    if process.returncode:
-        raise LabKitError(explain_failure("".join(said), log))
-
-
-def explain_failure(said: str, log: Path) -> str:
-    """What a failed install means and what to do, from the words it left."""
-    meaning = next((meaning for pattern, meaning in FAILURES if re.search(pattern, said)), "")
-    lines = said.splitlines()
-    errors = [line for line in lines if "error" in line.lower()] or lines
-    return "\n".join(
-        ["The set-up failed.", *([meaning] if meaning else errors[-3:]), f"The whole log: {log}"]
-    )
-
-
-def build(venv: Path, requirements: Path, terminal: TextIO) -> None:
-    """Makes or completes the environment and installs the requirements in it. Raises LabKitError."""
+    working = works(venv_python(venv))
+    if state(venv) and (not working or state(venv) == UNFINISHED):
+        shutil.rmtree(venv)  # a killed pip may leave packages that only look installed
+        working = False
+    if working:
+        return
+    if venv_python(venv).is_symlink():
+        raise LabKitError(
+            f"The Python of {venv} is gone or too old, and this kit did not make it.\n"
+            "Delete it or move it away, then give the same command again."
+        )
     check_place(venv.parent)
-    log = venv / "install.log"
-    if state(venv) == UNFINISHED:  # a killed pip may leave packages that only look installed
-        shutil.rmtree(venv)
     venv.mkdir(exist_ok=True)
-    write_text(venv / STAMP, UNFINISHED)
-    terminal.write(f"Setting up {venv} (once, some minutes). Log: {log}\n")
-    show = progress(terminal)
-    # this may be the very environment that was removed
+    # this process may run in the very environment that was removed
     base = getattr(sys, "_base_executable", sys.executable)
-    run_logged([base, "-m", "venv", str(venv)], log, show)
-    run_logged(
-        [
-            str(venv_python(venv)),
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--progress-bar",
-            "off",
-            "-r",
-            str(requirements),
-        ],
-        log,
-        show,
-    )
-    terminal.write("\n")
-    write_text(venv / STAMP, digest(requirements))
+    command = [base, "-m", "venv", "--without-pip", str(venv)]
+    run_logged(command, venv / "install.log", progress(terminal))
 
 
+def build(venv: Path, section: str, terminal: TextIO, newest: bool = False) -> None:
+    """Makes or completes the environment with the packages of a section: in the versions of
+    requirements.lock, or the newest ones in their ranges. Raises LabKitError.
+    """
+    log, lines = venv / "install.log", requirement_lines(up_to=section)
+    terminal.write(f"Setting up {venv} (once, some minutes). Log: {log}\n")
+    make_venv(venv, terminal)
+    write_text(venv / STAMP, UNFINISHED)
+    python, show = str(venv_python(venv)), progress(terminal)
+    locked = ["--constraint", str(requirements.LOCK)] if requirements.LOCK.exists() else []
+    install([*(["--upgrade"] if newest else locked), *lines], python, log, show, own=True)
+    terminal.write("\nTrying every package (once) ...\n")
+    terminal.flush()
+    run_logged([python, "-c", CHECK, *lines], log, lambda line: None)
+    write_text(venv / STAMP, digest(venv, section))
+
+
+# ------------------------------------------------------------------------------------- the commands
 def restart(python: Path, argv: list[str]) -> NoReturn:
     """Goes on with the same command in another interpreter."""
     command = [str(python), "-m", "lab_utils", *argv]
@@ -343,23 +225,39 @@ def restart(python: Path, argv: list[str]) -> NoReturn:
     os.execv(command[0], command)
 
 
-def ensure(argv: list[str]) -> None:
-    """Returns if this interpreter can do the job; otherwise sets up .venv and restarts the command
-    there.
+def ensure(argv: list[str], section: str = TESTING, newest: bool = False) -> None:
+    """Returns if this interpreter has what the section needs; otherwise sets up .venv and restarts
+    the command there.
+
+    `newest` takes an environment of its own, with the newest versions in the ranges instead of the
+    tested ones.
     """
     set_variables()
-    ready = is_ready(VENV, REQUIREMENTS)
-    if (ready and is_inside(VENV)) or not unmet(requirement_lines(REQUIREMENTS)):
+    if newest:
+        if is_inside(VENV_NEWEST):
+            return
+        venv, ready = VENV_NEWEST, False
+    elif not unmet(requirement_lines(up_to=section)):
         return
+    elif in_colab():
+        return add_here(unmet(colab_requirements(section)))
+    else:  # inside .venv something is missing, whatever its stamp says
+        venv, ready = VENV, is_ready(VENV, section) and not is_inside(VENV)
     if not ready:
-        try:
-            build(VENV, REQUIREMENTS, sys.stdout)
-        except OSError as error:
-            raise LabKitError(
-                f"The set-up stopped at {error.filename or VENV}: {error.strerror}.\n"
-                "Close what uses .venv, or delete it, then give the same command again."
-            ) from None
-    restart(venv_python(VENV), argv)
+        _build_or_explain(venv, section, newest)
+    restart(venv_python(venv), argv)
+
+
+def _build_or_explain(venv: Path, section: str, newest: bool) -> None:
+    # what a student may want next, offline, is installed with it
+    section = max(section, OPENING, key=SECTIONS.index)
+    try:
+        build(venv, section, sys.stdout, newest)
+    except OSError as error:
+        raise LabKitError(
+            f"The set-up stopped at {error.filename or venv}: {error.strerror}.\n"
+            f"Close what uses {venv.name}, or delete it, then give the same command again."
+        ) from None
 
 
 def enter_if_ready(argv: list[str]) -> None:
@@ -367,9 +265,6 @@ def enter_if_ready(argv: list[str]) -> None:
     nothing.
     """
     set_variables()
-    if (
-        is_ready(VENV, REQUIREMENTS)
-        and not is_inside(VENV)
-        and unmet(requirement_lines(REQUIREMENTS))
-    ):
-        restart(venv_python(VENV), argv)
+    if not is_inside(VENV) and any(is_ready(VENV, section) for section in SECTIONS[2:]):
+        if unmet(requirement_lines(up_to=OPENING)):
+            restart(venv_python(VENV), argv)

@@ -1,24 +1,18 @@
-"""What this machine computes on, and in which number format. The choice itself is a pure function."""
+"""What this machine computes on, and in which number format. The choice is a pure function."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab_utils.files import GIGABYTE
 
 LARGE_FROM_BYTES = 20 * GIGABYTE
 
-LAB_06_EXPECTED: dict[str, tuple[float, float]] = {
-    "cpu": (4, 1.2),
-    "t4": (10, 8.0),
-    "large": (10, 18.0),
-}
-"""Minutes and gigabytes (RAM on a CPU, GPU memory otherwise) that lab 06 takes on each tier. The cpu row was measured
-on two cores with the model that ships (3 minutes and 1.0 GB, rounded up); nobody has timed the others, they are estimates."""
-
-
-LAB_09_EXPECTED: tuple[float, float] = (8, 3.0)
-"""Minutes and gigabytes of RAM that lab 09 takes on two cores with SmolLM2-135M."""
+GPU_TRACES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # Linux: NVIDIA, AMD, Windows' subsystem
 
 
 @dataclass(frozen=True)
@@ -74,19 +68,30 @@ def compute_dtype(device: str):
     return getattr(torch, choose(kind, capability, 0)[0])
 
 
-def detect() -> Hardware:
-    """The machine this process runs on. A CUDA GPU is taken before Apple's, both before the CPU."""
-    import torch
+def may_have_gpu() -> bool:
+    """Whether the machine's files leave a GPU possible: importing torch, which knows, takes
+    seconds.
+    """
+    traces = any(Path(trace).exists() for trace in GPU_TRACES)
+    return traces or sys.platform == "darwin" or shutil.which("nvidia-smi") is not None
 
-    device, capability = "cpu", None
-    if torch.cuda.is_available():
-        device, capability = "cuda", torch.cuda.get_device_capability()
-    elif torch.backends.mps.is_available():
-        device = "mps"
+
+def detect() -> Hardware:
+    """The machine this process runs on. A CUDA GPU is taken before Apple's, both before the CPU.
+
+    ImportError where psutil is absent, or torch where there may be a GPU.
+    """
+    device, capability, threads = "cpu", None, os.cpu_count() or 1
+    if "torch" in sys.modules or may_have_gpu():
+        import torch
+
+        threads = torch.get_num_threads()
+        if torch.cuda.is_available():
+            device, capability = "cuda", torch.cuda.get_device_capability()
+        elif torch.backends.mps.is_available():
+            device = "mps"
     name, memory = _name_and_memory(device)
-    return Hardware(
-        device, name, *choose(device, capability, memory), memory, torch.get_num_threads()
-    )
+    return Hardware(device, name, *choose(device, capability, memory), memory, threads)
 
 
 def _name_and_memory(device: str) -> tuple[str, int]:

@@ -23,20 +23,36 @@ Its output names the machine, so the notebook tests run the cell but do not comp
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import random
 import re
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_utils.files import RUNS
+from lab_utils.files import DATA, RUNS
 from lab_utils.start.environment import set_variables
-from lab_utils.start.hardware import LAB_06_EXPECTED, LAB_09_EXPECTED, Hardware, detect
+from lab_utils.start.hardware import Hardware, detect
 
-OTHER_LABS_MINUTES = 2
-"""An estimate for any lab but 06 and 09, on any tier; `python3 -m lab_utils run` prints what each one really took."""
+MINUTES = DATA / "reference" / "lab_minutes.json"
+"""What each lab took where it was measured; `python3 -m lab_utils run --record` writes it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a lab took on a machine of some tier, from start to end in a fresh kernel."""
+
+    seconds: float
+    gigabytes: float  # the most that its kernel held: RAM
+
+    @property
+    def minutes(self) -> int:
+        """Whole minutes, rounded up."""
+        return math.ceil(self.seconds / 60)
 
 
 @dataclass(frozen=True)
@@ -45,15 +61,16 @@ class LabInfo:
 
     name: str
     hardware: Hardware
-    minutes: float
+    minutes: float | None  # None where nobody has measured it
     seed: int
     runs: Path
 
     def __str__(self) -> str:
         hardware = self.hardware
+        minutes = "not timed here yet" if self.minutes is None else f"about {self.minutes:g} min"
         return (
             f"Lab {self.name} | device {hardware.device} | dtype {hardware.compute_dtype} | tier "
-            f"{hardware.tier} | about {self.minutes:g} min | seed {self.seed}"
+            f"{hardware.tier} | {minutes} | seed {self.seed}"
         )
 
 
@@ -79,25 +96,52 @@ def start_lab(name: str, seed: int = 0) -> LabInfo:
     numpy.random.seed(seed)
     torch.manual_seed(seed)
     hardware = detect()
-    return LabInfo(name, hardware, expected_minutes(name, hardware.tier), seed, runs)
+    took = measured(name, hardware.tier)
+    return LabInfo(name, hardware, took.minutes if took else None, seed, runs)
 
 
-def expected_minutes(name: str, tier: str) -> float:
-    """About how long the lab takes on this tier, in minutes."""
-    if name.startswith("09"):
-        return LAB_09_EXPECTED[0]
-    return LAB_06_EXPECTED[tier][0] if name.startswith("06") else OTHER_LABS_MINUTES
+def measured(name: str, tier: str, record: Path = MINUTES) -> Measured | None:
+    """What the lab (its number is enough) took on a machine of this tier, or None where nobody
+    has measured it.
+    """
+    if not record.is_file():
+        return None
+    tiers = json.loads(record.read_text(encoding="utf-8"))
+    took = tiers.get(tier, {}).get("labs", {}).get(name[:2])
+    return Measured(**took) if took else None
+
+
+def results_folder() -> Path:
+    """Where results go: LAB_RUNS_DIR where that is set, else the kit's `runs`. Where that cannot
+    be written, as in somebody else's copy of the kit, a folder in the person's home, else a
+    temporary one.
+    """
+    if chosen := os.environ.get("LAB_RUNS_DIR"):
+        return Path(chosen)
+    home = Path(os.path.expanduser("~"))  # "~" where the person has none
+    for folder in (RUNS, home / "lab-kit-runs"):
+        if folder.is_absolute() and can_write(folder):
+            return folder
+    return Path(tempfile.gettempdir()) / "lab-kit-runs"
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in the folder, which is made if needed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def runs_dir(lab_name: str) -> Path:
-    """The folder for a lab's results, made if needed: `runs/<NN>`, below LAB_RUNS_DIR where that is
-    set.
-    """
+    """The folder for a lab's results, made if needed: `<NN>` in `results_folder()`."""
     if not re.match(r"\d\d", lab_name):
         raise ValueError(
             "expected a lab name with its number first, such as 06_qlora_finetune, got "
             f"{lab_name!r}"
         )
-    folder = Path(os.environ.get("LAB_RUNS_DIR") or RUNS) / lab_name[:2]
+    folder = results_folder() / lab_name[:2]
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -41,6 +41,7 @@ def make_repository(folder: Path, names: list[str]) -> Path:
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
         else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     who = ["-c", "user.name=kit", "-c", "user.email=kit@localhost"]
     for command in (["init", "-q"], ["add", "-Af"], [*who, "commit", "-qm", "The kit"]):

@@ -42,15 +42,17 @@ for name in DEMOS:
     except Exception as error:
         failed[name] = error
         print(f"  {name:<15} FAILED: {error!r}")
-import ipywidgets
-print(f"  {len(DEMOS) - len(failed)} of {len(DEMOS)} demos with ipywidgets {ipywidgets.__version__}")
+from ipywidgets import __version__
+print(f"  {len(DEMOS) - len(failed)} of {len(DEMOS)} demos with ipywidgets {__version__}")
 sys.exit(bool(failed))
 """
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], as_version=4)
-client = NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": "."}})
+client = NotebookClient(
+    notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": "."}}
+)
 try:
     client.execute()
 finally:
@@ -83,7 +85,7 @@ def freeze(python: Path) -> set[str]:
 
 
 def run_python(python: Path, code: str, *arguments, **settings) -> bool:
-    """Run code, say how long it took and, if it failed, the end of what it said."""
+    """Run code, say how long it took and, if it failed, the end of its output."""
     start = time.monotonic()
     done = subprocess.run(
         [python, "-c", code, *arguments], capture_output=True, text=True, **settings

@@ -15,11 +15,20 @@ from pathlib import Path
 import pytest
 from fake_colab import LOADED, colab_environ, make_repository, setup_cell
 
+from lab_utils.files import ROOT
 from lab_utils.start import environment
-from lab_utils.start.environment import loose_requirements, parse_requirement, unmet
+from lab_utils.start.lab import measured
+from lab_utils.start.requirements import (
+    RUNNING,
+    colab_requirements,
+    loose_requirements,
+    parse_requirement,
+    requirement_lines,
+    unmet,
+)
 
 VERSIONS = Path(__file__).with_name("colab-2026-06.txt")
-ABSENT = ["bitsandbytes", "evaluate", "rouge_score", "sacrebleu", "json_repair"]
+ABSENT = ["bitsandbytes", "gguf", "evaluate", "rouge_score", "sacrebleu", "json_repair"]
 MODULES = {  # as much of the real ones as start_lab touches
     "numpy": "class random:\n    seed = staticmethod(lambda seed: None)\n",
     "torch": "class cuda:\n    is_available = staticmethod(lambda: False)\n"
@@ -27,8 +36,10 @@ MODULES = {  # as much of the real ones as start_lab touches
     "manual_seed = lambda seed: None\nget_num_threads = lambda: 2\n",
     "psutil": "class virtual_memory:\n    total = 13 * 10**9\n",
 }
+TOOK = measured("01", "cpu")
 SAID = (
-    "Lab 01_quantization_buckets | device cpu | dtype float32 | tier cpu | about 2 min | seed 0\n"
+    "Lab 01_quantization_buckets | device cpu | dtype float32 | tier cpu | "
+    f"{f'about {TOOK.minutes} min' if TOOK else 'not timed here yet'} | seed 0\n"
 )
 
 needs_git = pytest.mark.skipif(
@@ -38,7 +49,7 @@ needs_git = pytest.mark.skipif(
 
 def preinstalled() -> dict[str, str]:
     """Colab's versions by name."""
-    return dict(line.split("==") for line in environment.requirement_lines(VERSIONS))
+    return dict(line.split("==") for line in requirement_lines(VERSIONS))
 
 
 def make_wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
@@ -115,7 +126,7 @@ class Colab:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """An environment in which the kit's packages that Colab has are installed, in Colab's versions."""
+    """An environment with the kit's packages that Colab has, in Colab's versions."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "wheels").mkdir()
     names = [parse_requirement(line)[0] for line in loose_requirements()]
@@ -136,7 +147,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    names = ["lab_utils", "pyproject.toml", "requirements.txt"]
+    names = ["lab_utils", "pyproject.toml", "requirements.txt", "data/reference"]
     return make_repository(tmp_path_factory.mktemp("kit") / "repository", names)
 
 
@@ -145,11 +156,16 @@ def colab(base, repository, tmp_path):
     return Colab(tmp_path, base, repository)
 
 
-def test_colab_lacks_five_packages_and_the_others_are_new_enough():
+def test_colab_lacks_six_packages_and_the_others_are_new_enough():
     missing = [
         parse_requirement(line)[0] for line in unmet(loose_requirements(), preinstalled().get)
     ]
     assert missing == ABSENT
+
+
+def test_where_a_lab_was_set_up_run_needs_nothing_more():
+    installed = preinstalled() | dict.fromkeys(ABSENT, "999")
+    assert unmet(colab_requirements(RUNNING), installed.get) == []
 
 
 @needs_git
@@ -196,7 +212,7 @@ def test_a_package_that_needs_another_numpy_is_refused_and_pip_says_why(colab):
 
 @needs_git
 def test_without_a_network_the_missing_packages_are_named(colab):
-    (colab.content / "peft-lab-kit").symlink_to(environment.ROOT)
+    (colab.content / "peft-lab-kit").symlink_to(ROOT)
     before = colab.installed()
     colab.lose_the_network()
     done = colab.run()

@@ -439,7 +439,7 @@ def test_a_batch_that_the_processes_cannot_share(tiny_base, tmp_path):
 
 
 def test_one_process_where_several_were_asked_for(monkeypatch):
-    """As `accelerate launch --cpu --num_processes 2` does; it would train, alone, and say nothing."""
+    """As `accelerate launch --cpu --num_processes 2` does: it would train alone, silently."""
     for name in ranks.LAUNCH_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")

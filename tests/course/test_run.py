@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -37,13 +38,14 @@ def labs(tmp_path, monkeypatch):
 
 
 def run(tmp_path, *names) -> int:
-    return running.main(argparse.Namespace(labs=list(names), out=tmp_path / "out"))
+    return running.main(argparse.Namespace(labs=list(names), out=tmp_path / "out", record=False))
 
 
 def test_labs_are_chosen_by_unique_prefix(tmp_path):
     labs = [tmp_path / f"{name}.ipynb" for name in ("00_why", "06_qlora", "07_methods", "07_more")]
     assert running.choose_labs([], labs) == labs
     assert running.choose_labs(["06", "00_w"], labs) == [labs[1], labs[0]]
+    assert running.choose_labs(["labs/06_qlora.ipynb"], labs) == [labs[1]]
     with pytest.raises(
         LabKitError,
         match=r"No lab begins with '9'.*\n  00_why\n  06_qlora\n  07_methods\n  07_more",
@@ -98,6 +100,120 @@ def test_a_kernel_that_dies_is_a_failed_lab(labs, tmp_path, capsys):
     assert "Kernel died" in capsys.readouterr().out
 
 
+WIDGETS = {"application/vnd.jupyter.widget-state+json": {"1a2b": {"model_name": "HBoxModel"}}}
+
+
+def test_whatever_is_wrong_with_one_lab_the_others_run(labs, tmp_path, capsys):
+    """Saved by Colab, with a byte-order mark, half saved, not a notebook, not UTF-8."""
+    labs("00_colab", "import ipywidgets; ipywidgets.IntSlider()", "1 / 0")
+    labs("01_mark", "print('marked')")
+    labs("02_cut", "print(1)" * 100)
+    labs("06_whole", "print('whole')")
+    folder = tmp_path / "labs"
+    colab = json.loads((folder / "00_colab.ipynb").read_text())
+    colab["metadata"]["widgets"] = WIDGETS
+    (folder / "00_colab.ipynb").write_text(json.dumps(colab))
+    (folder / "01_mark.ipynb").write_bytes(
+        b"\xef\xbb\xbf" + (folder / "01_mark.ipynb").read_bytes()
+    )
+    (folder / "02_cut.ipynb").write_text((folder / "02_cut.ipynb").read_text()[:300])
+    (folder / "03_list.ipynb").write_text("[1, 2]")
+    (folder / "04_empty.ipynb").write_text("")
+    (folder / "05_latin.ipynb").write_bytes('{"é": 1}'.encode("latin-1"))
+    (folder / "._06_whole.ipynb").write_bytes(b"Mac OS X")
+
+    assert run(tmp_path) == 1
+
+    lines = {
+        line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line[:1] == "0"
+    }
+    ended = {name: line.split()[-1] for name, line in lines.items()}
+    assert ended == {
+        "00_colab": "FAILED",
+        "01_mark": "ok",
+        "02_cut": "FAILED",
+        "03_list": "FAILED",
+        "04_empty": "FAILED",
+        "05_latin": "FAILED",
+        "06_whole": "ok",
+    }
+    assert "marked" in (tmp_path / "out" / "01" / "01_mark.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "00" / "00_colab.html").read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in page
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"cells": 1}', '{"cells": [', "{}", "null", "no JSON"]
+)
+def test_what_is_no_notebook_is_said_in_words(text, tmp_path):
+    (tmp_path / "03_x.ipynb").write_text(text)
+    with pytest.raises(ValueError, match="03_x.ipynb is no whole notebook.*Copy it anew"):
+        running.read_lab(tmp_path / "03_x.ipynb")
+
+
+def test_a_dead_kernel_of_the_persons_own_is_not_used(labs, tmp_path, monkeypatch):
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    dead = {"argv": ["/nowhere/python"], "display_name": "Python 3", "language": "python"}
+    kernel.write_text(json.dumps(dead))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))  # before all other places
+    labs("01_whole", "import sys; print(sys.executable)")
+    assert run(tmp_path) == 0
+    executed = nbformat.read(tmp_path / "out" / "01" / "01_whole.ipynb", as_version=4)
+    assert executed.cells[1].outputs[0].text == sys.executable + "\n"
+
+
+def test_a_terminal_is_told_the_cell_and_what_comes_later(tmp_path, monkeypatch):
+    cells = [
+        new_markdown_cell("# A lab\n\n## 2. Double the constants, and what that saves in the end"),
+        new_code_cell("1"),
+    ]
+    assert running.heading_above(cells, 1) == "2. Double the constants, and what ..."
+    assert running.heading_above(cells[1:], 0) == "cell 1"
+    times = {"05_a": running.Measured(61, 1), "06_b": running.Measured(200, 1)}
+    monkeypatch.setattr(running, "measured", lambda name, tier: times.get(name))
+    later = [tmp_path / f"{name}.ipynb" for name in ("05_a", "06_b", "07_new")]
+    assert running.what_is_left([]) == ""
+    assert running.what_is_left(later[1:2]) == "; then 1 more lab, about 4 min"
+    assert running.what_is_left(later[:2]) == "; then 2 more labs, about 6 min"
+    assert running.what_is_left(later) == "; then 3 more labs"
+
+
+def test_each_cell_is_announced_before_it_runs_and_its_memory_measured(labs, tmp_path):
+    labs("01_whole", "held = b'x' * 300_000_000", "del held")
+    told = []
+    result = running.run_lab(
+        tmp_path / "labs" / "01_whole.ipynb",
+        tmp_path / "out",
+        lambda index, pid: told.append(("starts", index)),
+        lambda index, pid: told.append(("ended", index)),
+    )
+    assert told == [("starts", 1), ("ended", 1), ("starts", 2), ("ended", 2)]
+    assert 0.3 < result.gigabytes < 1
+
+
+def test_results_go_elsewhere_where_the_kit_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "results_folder", lambda: tmp_path / "home")
+    assert running.folder_for_results(None) == tmp_path / "home"
+    assert capsys.readouterr().out == f"Results go to {tmp_path / 'home'}.\n"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabKitError, match="file/out cannot be written. Give another"):
+        running.folder_for_results(tmp_path / "file" / "out")
+
+
+def test_minutes_are_recorded_for_labs_that_ran_and_others_are_kept(tmp_path):
+    path = tmp_path / "minutes.json"
+    took = [running.Result("06_qlora", 9, 181.26, "", 1.234), running.Result("07_x", 9, 1.0, "no")]
+    path.write_text('{"large": {}, "cpu": {"labs": {"07": {"seconds": 5, "gigabytes": 1}}}}')
+    running.record_minutes(took, path)
+    record = json.loads(path.read_text())
+    (tier,) = {*record} - {"large"}
+    assert record[tier]["labs"]["06"] == {"seconds": 181.3, "gigabytes": 1.23}
+    if tier == "cpu":
+        assert record["cpu"]["labs"]["07"] == {"seconds": 5, "gigabytes": 1}
+    assert record[tier]["versions"]["torch"] and "cores" in record[tier]["hardware"]
+
+
 def test_no_labs_at_all_is_said(labs, tmp_path):
     with pytest.raises(LabKitError, match="no notebooks"):
         run(tmp_path)
@@ -127,8 +243,8 @@ def test_arguments():
     parser = argparse.ArgumentParser()
     running.add_arguments(parser)
     args = parser.parse_args(["06", "00", "--out", "here"])
-    assert (args.labs, str(args.out)) == (["06", "00"], "here")
-    assert parser.parse_args([]).out == running.RUNS
+    assert (args.labs, str(args.out), args.record) == (["06", "00"], "here", False)
+    assert parser.parse_args([]).out is None
 
 
 def test_the_lab_of_the_real_model_runs_only_where_a_copy_is(tmp_path):

@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from lab_utils.start import doctor, environment, hardware
+from lab_utils.files import GIGABYTE as GB
+from lab_utils.start import doctor, hardware, requirements
 from lab_utils.start.doctor import Finding
+from lab_utils.start.lab import Measured
 
-GB = environment.GIGABYTE
 T4 = hardware.Hardware("cuda", "Tesla T4", "float16", "no bfloat16 units", "t4", 15 * GB, 2)
 
 
@@ -15,26 +16,26 @@ T4 = hardware.Hardware("cuda", "Tesla T4", "float16", "no bfloat16 units", "t4",
     "finding, level, words",
     [
         (doctor.check_python((3, 11, 7, "final", 0)), "OK", "Python 3.11.7"),
-        (doctor.check_python((3, 9, 1)), "FAIL", "needed is 3.10 or newer"),
+        (doctor.check_python((3, 9, 1)), "FAIL", "the kit needs 3.10 or newer"),
         (doctor.check_package("peft>=0.20,<1", "peft>=0.15", "0.21.2"), "OK", "peft 0.21.2"),
         (
             doctor.check_package("peft>=0.20,<1", "peft>=0.15", "0.17"),
             "WARN",
-            "outside of the tested peft>=0.20,<1",
+            "outside the tested range peft>=0.20,<1",
         ),
         (
             doctor.check_package("peft>=0.20,<1", "peft>=0.15", "1.1"),
             "WARN",
-            "outside of the tested",
+            "outside the tested range",
         ),
         (
             doctor.check_package("peft>=0.20,<1", "peft>=0.15", "0.14"),
             "FAIL",
-            "outside of the tested",
+            "outside the tested range",
         ),
         (doctor.check_package("peft>=0.20,<1", "peft>=0.15", None), "FAIL", "not installed"),
         (doctor.check_memory(16 * GB, 8), "OK", "16.0 GB"),
-        (doctor.check_memory(2 * GB, 1.5), "WARN", "comfortable are 2.2 GB"),
+        (doctor.check_memory(2 * GB, 1.5), "WARN", "2.2 GB would be comfortable"),
         (doctor.check_disk(100 * GB), "OK", "100 GB"),
         (doctor.check_disk(2 * GB), "WARN", "needs 6 GB"),
         (doctor.check_disk(GB // 2), "FAIL", "0.5 GB free"),
@@ -62,12 +63,24 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_hardware_findings_tell_the_tiers_minutes_and_gigabytes(monkeypatch):
-    monkeypatch.setitem(hardware.LAB_06_EXPECTED, "t4", (12, 9.5))
+    monkeypatch.setattr(doctor, "measured", lambda *lab: {("06", "t4"): Measured(700.0, 9.5)}[lab])
     device, dtype, tier, memory = doctor.check_hardware(T4)
     assert device.what == "device cuda: Tesla T4, 2 threads"
     assert dtype.what == "compute dtype float16: no bfloat16 units"
-    assert tier.what == "tier t4: lab 06 takes about 12 minutes and 9.5 GB"
+    assert tier.what == "tier t4: lab 06 takes about 12 min and 9.5 GB"
     assert memory.what == "memory 15.0 GB" and memory.level == "OK"
+
+
+def test_a_tier_that_nobody_timed_is_said(monkeypatch):
+    monkeypatch.setattr(doctor, "measured", lambda *lab: None)
+    tier, memory = doctor.check_hardware(T4)[2:]
+    assert tier.what == "tier t4: lab 06 has not been timed there yet" and memory.level == "OK"
+
+
+def test_a_tool_of_the_tests_is_no_fault_of_the_labs():
+    finding = doctor.check_tool("nbval>=0.11,<1", None)
+    assert finding.level == "WARN" and "lab_utils test" in finding.remedy
+    assert doctor.check_tool("nbval>=0.11,<1", "0.11.0").level == "OK"
 
 
 def test_without_torch_the_device_is_unknown_and_the_rest_is_said(monkeypatch):
@@ -82,8 +95,8 @@ def test_without_torch_the_device_is_unknown_and_the_rest_is_said(monkeypatch):
 
 def test_each_package_of_the_list_is_looked_at():
     said = [finding.what.split()[0] for finding in doctor.examine()]
-    for line in environment.requirement_lines():
-        assert environment.parse_requirement(line)[0] in said
+    for line in requirements.requirement_lines():
+        assert requirements.parse_requirement(line)[0] in said
 
 
 def test_text_has_the_level_and_the_remedy():

@@ -1,11 +1,15 @@
 """The choice of number format and tier."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from lab_utils.files import ROOT
 from lab_utils.start import hardware
 
-GB = hardware.GIGABYTE
+GB = 10**9
 
 
 @pytest.mark.parametrize(
@@ -35,11 +39,23 @@ def test_unknown_device_is_refused():
         hardware.choose("tpu", None, 0)
 
 
-def test_each_tier_has_an_expectation():
-    assert set(hardware.LAB_06_EXPECTED) == {"cpu", "t4", "large"}
-    assert all(
-        minutes > 0 and gigabytes > 0 for minutes, gigabytes in hardware.LAB_06_EXPECTED.values()
+def test_without_a_trace_of_a_gpu_torch_is_not_imported():
+    code = (
+        "import sys; from lab_utils.start import hardware\n"
+        "hardware.may_have_gpu = lambda: False\n"
+        "print(hardware.detect().device, 'torch' in sys.modules)"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "cpu False\n", done.stderr
+
+
+def test_traces_of_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    monkeypatch.setattr(hardware.shutil, "which", lambda name: None)
+    monkeypatch.setattr(hardware, "GPU_TRACES", [str(tmp_path / "nvidiactl")])
+    assert not hardware.may_have_gpu()
+    (tmp_path / "nvidiactl").touch()
+    assert hardware.may_have_gpu()
 
 
 def test_detect_on_a_cpu(monkeypatch):

@@ -1,6 +1,7 @@
 """What every lab starts with."""
 
 import ast
+import json
 import os
 import random
 import re
@@ -11,7 +12,8 @@ import numpy
 import pytest
 import torch
 
-from lab_utils.start import environment, hardware, lab
+from lab_utils.files import ROOT
+from lab_utils.start import hardware, lab
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +36,36 @@ def test_the_same_seed_gives_the_same_numbers_everywhere(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_its_text_is_one_line_with_what_a_student_must_know(runs):
-    info = lab.start_lab("06_qlora_finetune")
+def test_its_text_is_one_line_with_what_a_student_must_know(runs, monkeypatch):
     machine = hardware.detect()
-    minutes = hardware.LAB_06_EXPECTED[machine.tier][0]
+    monkeypatch.setattr(lab, "measured", lambda name, tier: lab.Measured(182.0, 1.0))
+    info = lab.start_lab("06_qlora_finetune")
     assert str(info) == (
         f"Lab 06_qlora_finetune | device {machine.device} | dtype {machine.compute_dtype} | "
-        f"tier {machine.tier} | about {minutes:g} min | seed 0"
+        f"tier {machine.tier} | about 4 min | seed 0"
     )
     assert info.runs == runs / "06" and info.runs.is_dir()
+    monkeypatch.setattr(lab, "measured", lambda name, tier: None)
+    assert "| not timed here yet | seed 0" in str(lab.start_lab("06_qlora_finetune"))
+
+
+def test_minutes_are_those_that_were_measured_on_this_tier(tmp_path):
+    record = tmp_path / "minutes.json"
+    assert lab.measured("06_qlora_finetune", "cpu", record) is None
+    record.write_text('{"cpu": {"labs": {"06": {"seconds": 60.1, "gigabytes": 1.5}}}}')
+    took = lab.measured("06_qlora_finetune", "cpu", record)
+    assert (took.minutes, took.gigabytes) == (2, 1.5)
+    assert lab.measured("06", "t4", record) is None and lab.measured("05", "cpu", record) is None
+
+
+def test_the_record_holds_labs_of_this_kit_with_where_they_were_measured():
+    numbers = {notebook.name[:2] for notebook in (ROOT / "labs").glob("*.ipynb")}
+    tiers = json.loads(lab.MINUTES.read_text(encoding="utf-8")) if lab.MINUTES.exists() else {}
+    for tier, record in tiers.items():
+        assert record["labs"].keys() <= numbers and record["hardware"] and record["versions"], tier
+        for number in record["labs"]:
+            took = lab.measured(number, tier)
+            assert 0 < took.seconds < 3600 and 0 < took.gigabytes < 80, number
 
 
 def test_results_go_where_the_launcher_says_or_into_runs(runs, monkeypatch, tmp_path):
@@ -51,6 +74,20 @@ def test_results_go_where_the_launcher_says_or_into_runs(runs, monkeypatch, tmp_
     monkeypatch.setattr(lab, "RUNS", tmp_path / "default")
     assert lab.runs_dir("05") == tmp_path / "default" / "05"
     assert (tmp_path / "default" / "05").is_dir()
+
+
+def test_results_go_to_a_folder_that_can_be_written(monkeypatch, tmp_path):
+    monkeypatch.delenv("LAB_RUNS_DIR")
+    monkeypatch.setattr(lab, "RUNS", tmp_path / "kit" / "runs")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert lab.results_folder() == tmp_path / "kit" / "runs"
+    (tmp_path / "kit" / "runs").rmdir()
+    (tmp_path / "kit" / "runs").write_text("a file, so that no folder can be made")
+    assert lab.results_folder() == tmp_path / "home" / "lab-kit-runs"
+    (tmp_path / "home" / "lab-kit-runs").rmdir()
+    (tmp_path / "home" / "lab-kit-runs").write_text("another one")
+    assert lab.results_folder() == lab.Path(lab.tempfile.gettempdir()) / "lab-kit-runs"
 
 
 @pytest.mark.parametrize("name", ["", "qlora", "6_x"])
@@ -75,18 +112,18 @@ except ImportError as error:
     print(error)
 start_lab("04_lora_rank_sweeps")
 print(is_torchao_available())"""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(environment.ROOT)])}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     before, after = done.stdout.splitlines()
     assert "incompatible version of torchao" in before and after == "False", done.stderr
 
 
 def test_the_setup_cell_in_the_docstring_runs(monkeypatch, tmp_path):
-    """From labs/, where nothing is missing: it installs nothing, clones nothing, and names the lab."""
+    """From labs/, where nothing is missing: it installs nothing, clones nothing, names the lab."""
     cell = "\n".join(line[4:] for line in lab.__doc__.splitlines() if line.startswith("    "))
     ast.parse(cell)
     (tmp_path / "labs").mkdir()
-    (tmp_path / "lab_utils").symlink_to(environment.ROOT / "lab_utils")
+    (tmp_path / "lab_utils").symlink_to(ROOT / "lab_utils")
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", cell],
