@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from lab_utils import __main__ as command_line
+from lab_utils.files import ROOT, LabKitError
 from lab_utils.start import environment
+from lab_utils.start.requirements import LABS, OPENING, RUNNING, TESTING
 
 HEAVY = {
     "torch",
@@ -27,9 +29,7 @@ def loaded_after(code: str) -> set[str]:
     code += (
         "\nimport json, sys; print(json.dumps([name for name in sys.modules if '.' not in name]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=environment.ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -58,7 +58,7 @@ def test_help_lists_each_command_without_site_packages():
         [sys.executable, "-S", "-m", "lab_utils", "--help"],
         capture_output=True,
         text=True,
-        cwd=environment.ROOT,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     for name in command_line.COMMANDS:
@@ -82,7 +82,7 @@ def test_main_parses_on_python_3_6():
     import ast
 
     for name in ("__init__.py", "__main__.py"):
-        ast.parse((environment.ROOT / "lab_utils" / name).read_text(), feature_version=(3, 6))
+        ast.parse((ROOT / "lab_utils" / name).read_text(), feature_version=(3, 6))
 
 
 def test_arguments_are_passed_on_in_order():
@@ -101,15 +101,57 @@ def test_what_is_not_understood_is_refused(argv, capsys):
 
 @pytest.mark.parametrize(
     "problem, code, said",
-    [(environment.LabKitError("no room"), 1, "no room"), (KeyboardInterrupt(), 130, "Stopped")],
+    [
+        (LabKitError("no room"), 1, "no room"),
+        (KeyboardInterrupt(), 130, "Stopped"),
+        (PermissionError(13, "Permission denied", "/kit/x"), 1, "/kit/x: Permission denied. The"),
+        (OSError(28, "No space left on device", "x"), 1, "x: No space left on device. The command"),
+    ],
 )
 def test_problems_are_said_without_a_traceback(problem, code, said, monkeypatch, capsys):
-    def fail(argv):
+    def fail(*arguments):
         raise problem
 
     monkeypatch.setattr(environment, "ensure", fail)
     assert command_line.main(["run"]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `... | head -1`: its end is closed before the first line is written."""
+    code = (
+        "import os, sys; from lab_utils import __main__ as command_line\n"
+        "read, write = os.pipe(); os.dup2(write, 1); os.close(write); os.close(read)\n"
+        "sys.exit(command_line.main(['memory', 'Llama-2-7B', '--json']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "command, section",
+    [("run", RUNNING), ("lab", OPENING), ("test", TESTING), ("sweep", LABS), ("pavlos", LABS)],
+)
+def test_a_command_sets_up_what_it_needs_and_no_more(command, section, monkeypatch):
+    asked = []
+
+    def stop(argv, section, newest):
+        asked.append((section, newest))
+        raise LabKitError("enough")
+
+    monkeypatch.setattr(environment, "ensure", stop)
+    command_line.main([command])
+    assert asked == [(section, False)]
+
+
+def test_memory_needs_no_package():
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "lab_utils", "memory", "Llama-2-7B"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0 and "at the peak of a step" in done.stdout, done.stderr
 
 
 def test_doctor_installs_nothing(monkeypatch):
