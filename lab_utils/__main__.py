@@ -65,6 +65,7 @@ COMMANDS = {  # name: (module, one line of help)
         "pretrain the small base model that ships with the kit",
     ),
     "bench": ("bench", "measure speed and memory on this machine"),
+    "concepts": ("lab_utils.course.concepts", "draw each lab's picture into its first cell"),
     "house": ("lab_utils.course.house", "draw the plan of the package into docs/house.md"),
     "lock": ("lab_utils.course.lock", "write the versions installed here to requirements.lock"),
 }
