@@ -1004,6 +1004,10 @@ def test_an_error_inside_an_sdk_shows_its_kind_and_no_key(fake, sdk):
 
 WAYS = {  # how a key comes in: the cells that bring it
     "as an argument": ["text = pathlib.Path(FILE).read_text()", "connect(text, ledger=ledger)"],
+    "through a function of the reader's": [
+        "def go(text):\n    return connect(text, ledger=ledger)",
+        "go(pathlib.Path(FILE).read_text())",
+    ],
     "as a secret": [
         "from pydantic import SecretStr",
         "connect(SecretStr(pathlib.Path(FILE).read_text()), ledger=ledger)",
