@@ -8,7 +8,7 @@ import json
 import pytest
 
 import bench
-from bench import Measure, Outcome
+from bench import Measure, Outcome, forgetting
 from bench import finetune as bench_finetune
 from lab_utils.files import ROOT, LabKitError
 from lab_utils.quantization import buckets as quantization
@@ -226,3 +226,23 @@ def test_the_numbers_in_the_readme_are_the_records():
         f"our QLoRA was {ratio['TRL SFTTrainer']:.1f} times as fast as TRL's defaults and "
         f"{ratio['LoRA in float32']:.2f} times as fast as LoRA in float32"
     ) in readme
+
+
+# ------------------------------------------------------------------------------------ forgetting
+def test_forgetting_compares_runs_on_the_same_questions(tiny_base, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    names = ["QLoRA, rank 16, no rehearsal", "LoRA, rank 2, no rehearsal"]
+    arguments = ["forgetting", "--steps", "1", "--seeds", "1", "--base", str(tiny_base)]
+    assert run(*arguments, "--json", str(record), "--variants", *names) == 0
+    details = json.loads(record.read_text(encoding="utf-8"))["details"]
+    assert [r["variant"] for r in details["runs"]] == names
+    for r in details["runs"]:
+        assert r["knowledge"] == pytest.approx(details["before"] + (r["gained"] - r["lost"]) / 30)
+        assert r["voice"] == 0 and r["held_out_loss"] > 1
+    assert capsys.readouterr().out.count("lost") == 2
+
+
+def test_rehearsal_is_a_share_of_the_rows():
+    rows = forgetting.rows_of(1 / 4, 16, [{"question": "Q?", "answer": "A."}], seed=0)
+    assert len(rows) == 16 and sum(row["question"] == "Q?" for row in rows) == 4
+    assert all("\nNotes: " in row["question"] for row in rows if row["question"] != "Q?")
