@@ -3,6 +3,7 @@
 That right answers pass and mistakes are refused is tested for all labs in test_exercises.py.
 """
 
+import pytest
 import torch
 from exercise_tests import cases
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,7 +19,7 @@ def test_the_exercises_of_the_lab():
         "count_parameters",
         "needs_head",
         "answer_from_notes",
-        "lost_and_gained",
+        "lost_gained_kept",
         "mxfp4_scale",
     ]
 
@@ -45,10 +46,18 @@ def test_needs_head_is_what_cross_entropy_reads():
 
 
 def test_lost_and_gained_is_the_kits():
-    for lost_and_gained, pair in cases("lost_and_gained"):
-        assert lost_and_gained(*pair) == real_model.lost_and_gained(*pair)
+    for lost_gained_kept, (before, after) in cases("lost_gained_kept"):
+        lost, gained, kept = lost_gained_kept(before, after)
+        assert (lost, gained) == real_model.lost_and_gained(before, after)
+        assert kept * sum(before) == pytest.approx(sum(before) - lost + gained)
 
 
 def test_mxfp4_scale_is_the_kits():
     for mxfp4_scale, (block,) in cases("mxfp4_scale"):
         assert mxfp4_scale(block) == microscaling.quantize_mxfp4(block).scales.item()
+
+
+def test_every_exercise_of_the_kit_has_a_name_of_its_own():
+    """`check` finds an exercise by its name."""
+    names = [exercise.name for exercise in all_exercises()]
+    assert sorted(names) == sorted(set(names))

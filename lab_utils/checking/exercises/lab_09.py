@@ -288,15 +288,17 @@ ANSWER_FROM_NOTES = Exercise(
 )
 
 
-# ---------------------------------------------------------------------------------- lost_and_gained
-def lost_and_gained(before: list[bool], after: list[bool]) -> tuple[int, int]:
+# --------------------------------------------------------------------------------- lost_gained_kept
+def lost_gained_kept(before: list[bool], after: list[bool]) -> tuple[int, int, float]:
     pairs = list(zip(before, after))
-    return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+    lost, gained = sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+    return lost, gained, sum(after) / sum(before)
 
 
-def lost_and_gained_counted(before: list[bool], after: list[bool]) -> tuple[int, int]:
-    kept = sum(b and a for b, a in zip(before, after))
-    return sum(before) - kept, sum(after) - kept
+def lost_gained_kept_counted(before: list[bool], after: list[bool]) -> tuple[int, int, float]:
+    both = sum(b and a for b, a in zip(before, after))
+    n_before, n_after = before.count(True), after.count(True)
+    return n_before - both, n_after - both, n_after / n_before
 
 
 def marks(rng: np.random.Generator, n: int) -> tuple[list[bool], list[bool]]:
@@ -307,50 +309,58 @@ def marks(rng: np.random.Generator, n: int) -> tuple[list[bool], list[bool]]:
     return [before[i] for i in order], [after[i] for i in order]
 
 
-LOST_AND_GAINED = Exercise(
-    name="lost_and_gained",
+def changed(replace):
+    """A wrong lost_gained_kept: some of its three numbers replaced."""
+    return lambda b, a: replace(*lost_gained_kept(b, a), b, a)
+
+
+LOST_GAINED_KEPT = Exercise(
+    name="lost_gained_kept",
     lab=LAB,
-    reference=lost_and_gained,
+    reference=lost_gained_kept,
     make_inputs=lambda rng: [
         ([True, True, True, False, False], [True, False, False, True, False]),
         marks(rng, int(rng.integers(12, 20))),
         marks(rng, int(rng.integers(21, 30))),
         ([True] * 4, [True] * 4),
+        ([True, False, True], [True, True, True]),
     ],
-    same=exact,
+    same=close(rtol=1e-6, atol=0),
     wrong={
-        "the difference of the sums: what is lost and gained does not cancel out": lambda b, a: (
-            max(sum(b) - sum(a), 0),
-            max(sum(a) - sum(b), 0),
+        "the difference of the sums: what is lost and gained does not cancel out": changed(
+            lambda lost, gained, kept, b, a: (max(lost - gained, 0), max(gained - lost, 0), kept)
         ),
-        "gained and lost are exchanged: lost comes first": lambda b, a: lost_and_gained(b, a)[::-1],
-        "how many were right before and after": lambda b, a: (sum(b), sum(a)),
-        "how many are wrong: lost are those that were right before": lambda b, a: (
-            len(a) - sum(a),
-            sum(a),
+        "gained and lost are exchanged: lost comes first": changed(
+            lambda lost, gained, kept, b, a: (gained, lost, kept)
         ),
-        "shares: two counts are asked": lambda b, a: tuple(
-            n / len(b) for n in lost_and_gained(b, a)
+        "how many were right before and after, for lost and gained": changed(
+            lambda lost, gained, kept, b, a: (sum(b), sum(a), kept)
         ),
-        "all that changed, twice": lambda b, a: (sum(x != y for x, y in zip(b, a)),) * 2,
-        "nothing is counted as gained": lambda b, a: (lost_and_gained(b, a)[0], 0),
-        "what stayed right is counted as gained": lambda b, a: (
-            lost_and_gained(b, a)[0],
-            sum(x and y for x, y in zip(b, a)),
+        "what was wrong both times is counted as lost": changed(
+            lambda lost, gained, kept, b, a: (len(a) - sum(a), gained, kept)
         ),
-        "what was wrong both times is counted as lost": lambda b, a: (
-            sum(not y for y in a),
-            lost_and_gained(b, a)[1],
+        "what stayed right is counted as gained": changed(
+            lambda lost, gained, kept, b, a: (lost, sum(a), kept)
         ),
-        "shares of those right before": lambda b, a: tuple(
-            n / sum(b) for n in lost_and_gained(b, a)
+        "nothing is counted as gained": changed(lambda lost, gained, kept, b, a: (lost, 0, kept)),
+        "kept is right after / right before: what was gained counts too": changed(
+            lambda lost, gained, kept, b, a: (lost, gained, (sum(b) - lost) / sum(b))
+        ),
+        "kept is a share of what was right before, not of all questions": changed(
+            lambda lost, gained, kept, b, a: (lost, gained, sum(a) / len(a))
+        ),
+        "kept upside down": changed(
+            lambda lost, gained, kept, b, a: (lost, gained, sum(b) / max(sum(a), 1))
+        ),
+        "kept in percent: a share is asked": changed(
+            lambda lost, gained, kept, b, a: (lost, gained, 100 * kept)
         ),
     },
-    variants=(lost_and_gained_counted,),
+    variants=(lost_gained_kept_counted,),
     hints=(
         "Go through both lists together: zip(before, after).",
         "Lost: right before and wrong after. Gained: wrong before and right after.",
-        "sum() counts True as 1.",
+        "sum() counts True as 1; kept is sum(after) / sum(before).",
     ),
 )
 
@@ -426,4 +436,4 @@ MXFP4_SCALE = Exercise(
 )
 
 
-EXERCISES = [COUNT_PARAMETERS, NEEDS_HEAD, ANSWER_FROM_NOTES, LOST_AND_GAINED, MXFP4_SCALE]
+EXERCISES = [COUNT_PARAMETERS, NEEDS_HEAD, ANSWER_FROM_NOTES, LOST_GAINED_KEPT, MXFP4_SCALE]
