@@ -50,6 +50,12 @@ FAILURES = (  # what the log of a failed install says, and what that means to a 
         "python3-venv\nElsewhere, have uv on the PATH. Then give the same command again.",
     ),
     (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "The network (of a school, of a company) answers with a certificate of its own. Have its "
+        "file from whoever runs it,\nthen: pip config set global.cert FILE, and give the same "
+        "command again.",
+    ),
+    (
         r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|name "
         r"resolution|getaddrinfo|Connection refused",
         "The package index could not be reached, and not everything is installed yet. Connect to "

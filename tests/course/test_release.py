@@ -74,6 +74,7 @@ FILES = {
     "notes.txt": "grades",
     "pyproject.toml": "[project]\n",
     "requirements.txt": "numpy>=1\n\n# testing them\npytest>=9\n",
+    "requirements.lock": "numpy==2.4.6\n",
     "tests/test_cheese.py": SECRET,
     "docs/releasing.md": "how",
     "data/cheeses.csv": "name\nFeta\n",
@@ -99,6 +100,7 @@ EXPECTED = {
     "LICENSE",
     "pyproject.toml",
     "requirements.txt",
+    "requirements.lock",
     "data/cheeses.csv",
     "labs/pictures/a.svg",
     "labs/01_cheese.ipynb",
@@ -516,7 +518,7 @@ def test_the_command_says_what_it_made(kit, tmp_path, monkeypatch, capsys):
     assert release.main(parse(["release", "--out", str(tmp_path / "out")])) == 0
     said = capsys.readouterr().out
     assert (
-        "1 labs, 1 exercises, 16 files" in said
+        "1 labs, 1 exercises, 17 files" in said
         and "Searched for 1 lines of solutions" in said
         and "badges still say" in said
     )

@@ -30,6 +30,11 @@ def terminal():
             "could not be reached",
         ),
         ("ERROR: [Errno 13] Permission denied: '/x'", "could not be written"),
+        ("error: externally-managed-environment", "python3 -m lab_utils lab"),
+        (
+            "'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))'\nERROR: no",
+            "pip config set global.cert",
+        ),
         (
             "Collecting x\nERROR: 'x' requires another Python\nbye",
             "failed.\nERROR: 'x' requires another Python\nThe whole",
