@@ -218,7 +218,9 @@ def faults(row: Row) -> list[str]:
         return wrong
     facts, output = [_facts()[fact_id] for fact_id in row["fact_ids"]], str(row["output"])
     if list(row["context"]) != [fact.statement() for fact in facts]:
-        wrong.append("the context is not, word for word, the sentences of the fact_ids")
+        wrong.append(
+            "the context is not, word for word, what its fact_ids say: with_notes renews it"
+        )
     if len(facts) not in NOTES or len(set(facts)) < len(facts):
         wrong.append("expected 0 to 5 different notes")
     if (words := len(output.split())) not in WORDS:
