@@ -19,12 +19,12 @@ from lab_utils.files import RUNS, LabKitError
 from lab_utils.gemini.errors import GeminiError, KeyProblem
 from lab_utils.gemini.ledger import (
     Price,
-    given_price,
     load_prices,
     plain_name,
     price_of,
     refuse_retired,
 )
+from lab_utils.gemini.options import add_place
 from lab_utils.gemini.rows import (
     FileReport,
     check_file,
@@ -72,18 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--adapter-size", type=int, default=4, choices=ADAPTER_SIZES, help="of the service's sizes")
     add("--learning-rate-multiplier", type=float, default=1.0, help="of the service's own rate")
     add("--tuning-price", type=float, help="dollars per million training tokens, read today")
-    add("--price", type=given_price, help="input/output in dollars per million tokens: 0.30/2.50")
-    add("--project", default="", help="of Google Cloud; else GOOGLE_CLOUD_PROJECT")
-    add("--location", default="", help="region that tunes; else GOOGLE_CLOUD_LOCATION, us-central1")
-    add("--serving-location", default="", help="region that serves the tuned model")
-    add("--credentials", help="a service account's key file; without it the user's own")
+    add_place(parser)
+    add(
+        "--serving-location", default="", help="region of the tuned model; --location is for tuning"
+    )
     add("--bucket", default="", help="of Cloud Storage; else GEMINI_TUNING_BUCKET")
     add("--prefix", default="", help="folder in the bucket; without it one named after the data")
     add("--folder", type=Path, default=EXPORTS, help="what to upload: lab 05's exports")
     add("--endpoint", default="", help="chat with any tuned model: projects/../endpoints/NUMBER")
     add("--question", action="append", help="chat: ask this; without it questions are read in")
     add("--budget", type=float, default=0.10, help="chat: dollars at most")
-    add("--base-url", help="another address of the service and of the storage")
     record = RUNS / "08" / "tuning_jobs.jsonl"
     add("--record", type=Path, default=record, help="remembers the jobs")
 

@@ -78,6 +78,8 @@ def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python3 -m lab_utils pavlos`."""
+    from lab_utils.gemini.options import add_asking
+
     parser.add_argument(
         "--out",
         type=Path,
@@ -104,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="with --model: dollars that may be spent in all (%(default)s)",
     )
+    add_asking(parser)
 
 
 def main(args: argparse.Namespace) -> int:

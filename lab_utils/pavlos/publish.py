@@ -355,19 +355,16 @@ def template_replies(
     return [r for r in raw.records.values() if r["sample"] == seed], tally
 
 
-def gemini_replies(
-    folder: Path, model: str, seed: int, calls: int | None, budget: float
-) -> tuple[list[Record], Tally]:
+def gemini_replies(folder: Path, args: argparse.Namespace) -> tuple[list[Record], Tally]:
     """The replies of a Gemini model, kept in `folder/raw/gemini.jsonl`. Raises LabKitError where
     there is no usable key.
     """
     from lab_utils.gemini import client as gemini
+    from lab_utils.gemini.options import connect_as_asked
 
-    raw = RawReplies(folder / "raw" / "gemini.jsonl")
+    raw, model, seed = RawReplies(folder / "raw" / "gemini.jsonl"), args.model, args.seed
     try:
-        client = gemini.connect(
-            model=model, ledger=gemini.Ledger(budget, path=folder / "raw" / "ledger.jsonl")
-        )
+        client = connect_as_asked(args, args.budget, folder / "raw" / "ledger.jsonl")
     except gemini.GeminiError as error:
         raise LabKitError(
             f"{error}\nWithout a key: python3 -m lab_utils pavlos --offline"
@@ -378,7 +375,7 @@ def gemini_replies(
         raw,
         f"gemini/{model}",
         system_prompt(),
-        limit=calls,
+        limit=args.calls,
         stop_on=(gemini.QuotaExhausted, gemini.BudgetSpent, gemini.KeyProblem),
         skip_on=(gemini.GeminiError,),
         when=time.strftime("%Y-%m-%d"),
@@ -433,7 +430,7 @@ def run(args: argparse.Namespace) -> int:
         records += replies
         print(said("template", tally))
     if args.model:
-        replies, tally = gemini_replies(folder, args.model, args.seed, args.calls, args.budget)
+        replies, tally = gemini_replies(folder, args)
         records, stopped = records + replies, bool(tally.stopped)
         print(said(f"gemini/{args.model}", tally))
     if not records:

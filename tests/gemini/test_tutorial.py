@@ -13,8 +13,8 @@ from fake_gemini import GOOD_KEY, TOKEN, FakeGemini, answer
 from google.oauth2.credentials import Credentials
 
 from lab_utils import pavlos
-from lab_utils.files import ROOT
-from lab_utils.gemini import client, command, tuning
+from lab_utils.files import ROOT, LabKitError, read_jsonl
+from lab_utils.gemini import client, command, keys, tuning
 from lab_utils.gemini.rows import check_file
 from lab_utils.pavlos.ask import TemplateAsker
 
@@ -36,8 +36,6 @@ def fake(monkeypatch):
     amount = lambda text: re.search(r"spend \d+\.\d\d", text)[0]  # noqa: E731
     monkeypatch.setattr(tuning.confirm_spending, "__defaults__", (amount,))
     with FakeGemini() as server:
-        connect = functools.partial(client.connect, base_url=server.url)
-        monkeypatch.setattr(client, "connect", connect)
         yield server
 
 
@@ -61,12 +59,33 @@ def answering_as_the_templates_do(fake):
     fake.reply_to = reply
 
 
+@pytest.mark.parametrize("way", [*client.SDKS, "a project"])
+def test_pairs_are_generated_as_the_options_say(fake, tmp_path, monkeypatch, way):
+    answering_as_the_templates_do(fake)
+    monkeypatch.setattr(keys, "find_credentials", lambda given: Credentials(token=TOKEN))
+    words = ("--project", "p") if way == "a project" else ("--sdk", way)
+    model = ("--model", "gemini-99", "--calls", 3, "--out", tmp_path)
+    with pytest.raises(LabKitError, match="no reply yet"):  # nobody knows what it costs
+        run(pavlos, *model, "--base-url", fake.url, *words)
+    assert fake.asked == []
+    run(pavlos, *model, "--base-url", fake.url, *words, "--price", "0.30/2.50")
+    run(pavlos, *model, "--base-url", fake.url, *words, "--free")
+    assert len(fake.asked) == 6
+    costs = [entry["cost"] for entry in read_jsonl(tmp_path / "raw" / "ledger.jsonl")]
+    assert sum(cost > 0 for cost in costs) == 6 and costs.count(0) == 6  # sent, then paid
+    paths = {request["path"] for request in fake.asked}
+    cloud = "/v1beta1/projects/p/locations/global/publishers/google"
+    folder = cloud if way == "a project" else "/v1beta"
+    assert paths == {f"{folder}/models/gemini-99:generateContent"}
+
+
 def test_the_five_commands_of_the_tutorial(fake, tmp_path, capsys):
     answering_as_the_templates_do(fake)
     out, record = tmp_path / "pavlos", tmp_path / "jobs.jsonl"
     there = ("--record", record, "--base-url", fake.url)
     # generate, prepare
-    run(pavlos, "--model", "gemini-3.5-flash-lite", "--out", out, "--calls", 30)
+    model = ("--model", "gemini-3.5-flash-lite", "--base-url", fake.url)
+    run(pavlos, *model, "--out", out, "--calls", 30)
     assert len(fake.asked) == 30
     train = out / "exports" / "gemini_tuning" / "train.jsonl"
     assert check_file(train).ok and check_file(train).rows >= 100
@@ -100,7 +119,9 @@ def test_the_lab_names_all_five_and_links_the_tutorial():
         assert "https://github.com/dlops-io/llm-finetuning" in CELLS[cell]
 
 
-def test_six_paid_questions_fit_their_budget_whatever_is_thought(fake, tmp_path, capsys):
+def test_six_paid_questions_fit_their_budget_whatever_is_thought(fake, capsys, monkeypatch):
+    connect = functools.partial(client.connect, base_url=fake.url)
+    monkeypatch.setattr(client, "connect", connect)
     fake.script = [answer("Welcome!", thoughts=1500, output_tokens=500, prompt_tokens=400)] * 6
     names = {"math": math, "estimate_tokens": len, "questions": ["Why?", "Who?", "Where?"]}
     exec("from lab_utils.pavlos import load_pairs\n" + CELLS["cell-41"], names)

@@ -724,6 +724,8 @@ def options(folder, **changed):
             "model": "gemini-x",
             "calls": 3,
             "budget": 0.5,
+            **dict.fromkeys(("free", "price", "base_url", "project", "location", "credentials")),
+            "sdk": "google-genai",
             **changed,
         }
     )
