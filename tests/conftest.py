@@ -89,7 +89,17 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Says in capitals what was not tested: a green line must not hide it."""
+    """Shows how many mutants the checks refuse, and says in capitals what was not tested: a green
+    line must not hide it.
+    """
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)
+    ]
+    properties = [pair for report in reports for pair in getattr(report, "user_properties", ())]
+    scores = sorted({text for name, text in properties if name == "mutants"})
+    if scores:
+        terminalreporter.section("mutants of the exercises' right answers")
+        terminalreporter.write_line("\n".join(scores))
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in (GPU_REASON, BROWSER_REASON, SANDBOX_REASON):
         count = sum(reason in text for text in skipped)

@@ -64,8 +64,8 @@ class Board:
         bar = (
             f'<div role="progressbar" aria-label="{html.escape(self.summary, quote=True)}" '
             f'aria-valuemin="0" aria-valuenow="{done}" aria-valuemax="{total}" '
-            f'style="max-width:36em;height:14px;border:2px solid {GREY}"><div '
-            f'style="width:{100 * done / max(total, 1):.0f}%;height:100%;background:{GREEN}"></div></div>'
+            f'style="max-width:36em;height:14px;border:2px solid {GREY}"><div style="width:'
+            f'{100 * done / max(total, 1):.0f}%;height:100%;background:{GREEN}"></div></div>'
         )
         rows = "".join(self._row(name, state) for name, state in self.states.items())
         title = f"<b>{html.escape(self.lab)}</b>: {html.escape(self.summary)}"

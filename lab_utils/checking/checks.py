@@ -1,9 +1,9 @@
 """`check(function)`: try a student's function on fresh inputs and say input, expected, received and
 the likely mistake.
 
-An exercise knows a right answer, a way to make inputs, when two answers are the same, and the wrong
-answers students are likely to give. The likely mistake is found by looking which wrong answer gives
-what the student's function gave.
+An exercise knows a right answer, all the inputs that its text allows, when two answers are the
+same, and the wrong answers students are likely to give. The likely mistake is found by looking
+which wrong answer gives what the student's function gave.
 """
 
 import copy
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 Same = Callable[[Any, Any], bool]
+N_DRAWN = 4  # inputs from anywhere in the domain, beside those at its corners
 
 
 # ------------------------------------------------------------------------------ what an exercise is
@@ -28,18 +29,50 @@ Same = Callable[[Any, Any], bool]
 class Exercise:
     """One exercise. `wrong` maps a likely mistake, in the words a student should read, to a
     function that makes it.
+
+    `domain` draws the arguments of one call from all that the text of the exercise allows.
+    `corners` names where wrong answers hide in it (a tie, a short last block, a zero): for each
+    the question whether arguments lie there. `cases` are made so that each corner is met.
     """
 
     name: str  # of the student's function
     lab: str  # such as "01_quantization_buckets"
     reference: Callable
     # several cases, fresh each time, a readable one first
-    make_inputs: Callable[[np.random.Generator], list[tuple]]
+    cases: Callable[[np.random.Generator], list[tuple]]
+    domain: Callable[[np.random.Generator], tuple]
+    corners: dict[str, Callable[..., bool]]
     same: Same  # (expected, received) of equal type and shape -> are they the same answer?
     wrong: dict[str, Callable]
-    variants: tuple[Callable, ...] = ()  # other right solutions
     hints: tuple[str, ...] = ()
     points: float = 1
+    yes_or_no: bool = False  # True and False are answers, as 1 and 0 are
+
+    def make_inputs(self, rng: np.random.Generator) -> list[tuple]:
+        """Fresh inputs: one or more for each corner, and some from anywhere in the domain."""
+        return self.cases(rng) + [self.domain(rng) for _ in range(N_DRAWN)]
+
+
+def whole(rng: np.random.Generator, low: int, high: int) -> int:
+    """A whole number from low to high (1 or more), small ones as likely as large ones."""
+    return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
+
+
+def decimal(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number of three digits from low to high (above 0), small ones as likely as large ones."""
+    return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.3g}")
+
+
+def one_of(rng: np.random.Generator, *values: Any) -> Any:
+    """One of the values, as it is."""
+    return values[rng.integers(len(values))]
+
+
+def draw_until(right: Callable[..., bool], make: Callable[[], tuple]) -> tuple:
+    """Draw arguments until they are as they should be."""
+    while not right(*(arguments := make())):
+        pass
+    return arguments
 
 
 def close(rtol: float = 1e-5, atol: float = 1e-6) -> Same:
@@ -49,7 +82,9 @@ def close(rtol: float = 1e-5, atol: float = 1e-6) -> Same:
 
     def same(expected: Any, received: Any) -> bool:
         expected, received = as_array(expected), as_array(received)
-        return bool(np.allclose(received, expected, rtol=rtol, atol=atol, equal_nan=True))
+        with np.errstate(invalid="ignore"):
+            near = np.abs(received - expected) <= atol + rtol * np.abs(expected)
+        return bool(np.where(np.isfinite(expected), near, received == expected).all())
 
     same.__doc__ = f"equal to {rtol:g} of the value plus {atol:g}"
     return same
@@ -61,11 +96,11 @@ def exact(expected: Any, received: Any) -> bool:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A number, an array or a tensor as a float64 array. Lists and tuples are compared item by
-    item, never here.
-    """
+    """A number, or numbers in an array, a tensor or nested lists, as a float64 array."""
     if is_tensor(value):
         value = value.detach().cpu().double().numpy()
+    if type(value) in (tuple, list):
+        value = [as_array(item) for item in value]
     return np.asarray(value, dtype=np.float64)
 
 
@@ -107,15 +142,15 @@ class Problem:
     mistake: str = ""
 
 
-def show(value: Any, limit: int = 300) -> str:
+def show(value: Any, limit: int = 300, digits: int = 7) -> str:
     """A short text for a value of a student, whatever its own `repr` does."""
     if is_tensor(value):
         dtype = str(value.dtype).removeprefix("torch.")
-        text = f"{show_numbers(value)}  ({dtype}, shape {tuple(value.shape)})"
+        text = f"{show_numbers(value, digits - 2)}  ({dtype}, shape {tuple(value.shape)})"
     elif type(value) in (tuple, list) and len(value) <= 4:
-        text = "(" + ", ".join(show(item, limit) for item in value) + ")"
+        text = "(" + ", ".join(show(item, limit, digits) for item in value) + ")"
     elif type(value) is float:
-        text = f"{value:.7g}"
+        text = f"{value:.{digits}g}"
     else:
         try:
             text = repr(value)
@@ -124,16 +159,29 @@ def show(value: Any, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 30] + " ... " + text[-25:]
 
 
-def show_numbers(tensor: Any) -> str:
+def show_numbers(tensor: Any, digits: int = 5) -> str:
     """The numbers of a tensor on one line, long ones shortened to their beginning and end."""
     if not tensor.dtype.is_floating_point:
         array = tensor.detach().cpu().numpy()
     else:
         array = as_array(tensor)
     text = np.array2string(
-        array, precision=5, separator=", ", threshold=30, edgeitems=4, suppress_small=True
+        array, precision=digits, separator=", ", threshold=30, edgeitems=4, suppress_small=True
     )
     return " ".join(text.split()).replace("[ ", "[")
+
+
+def show_apart(expected: Any, received: Any, text: Callable = show) -> tuple[str, str]:
+    """Both values with as many digits as it takes to see that they differ, 7 at least."""
+    for digits in (7, 9, 12, 17):
+        shown = text(expected, digits=digits), text(received, digits=digits)
+        if shown[0] != shown[1]:
+            break
+    return shown
+
+
+def show_number(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}"
 
 
 def is_tensor(value: Any) -> bool:
@@ -147,50 +195,53 @@ def show_call(exercise: Exercise, arguments: tuple) -> str:
     return ", ".join(f"{name}={show(value)}" for name, value in zip(names, arguments, strict=False))
 
 
-def is_number(value: Any) -> bool:
-    """A plain or NumPy number, or a tensor of no dimensions; True and False are none."""
-    if is_tensor(value):
-        return value.dim() == 0 and not value.dtype.is_complex
-    return isinstance(value, numbers.Real | np.floating | np.integer) and not isinstance(
-        value, bool
-    )
+def is_number(value: Any, yes_or_no: bool = False) -> bool:
+    """A plain or NumPy number, or a tensor of no dimensions. True and False are none, unless the
+    question is one of yes or no.
+    """
+    if isinstance(value, bool | np.bool_):
+        return yes_or_no
+    if is_tensor(value) or type(value) is np.ndarray:
+        kinds = ("float", "int", "bool") if yes_or_no else ("float", "int")
+        return len(value.shape) == 0 and kind_of_numbers(value) in kinds
+    return isinstance(value, numbers.Real | np.floating | np.integer)
 
 
-def compare_form(expected: Any, received: Any, where: str = "the result") -> tuple[str, str] | None:
+def kind_of_numbers(values: Any) -> str:
+    """What a tensor or an array holds: "bool", "int", "float" or "other"."""
+    if is_tensor(values):
+        name = str(values.dtype).removeprefix("torch.")
+    else:
+        name = values.dtype.name
+    return next((kind for kind in ("bool", "float", "int") if kind in name), "other")
+
+
+def compare_form(
+    expected: Any, received: Any, where: str = "the result", yes_or_no: bool = False
+) -> tuple[str, str] | None:
     """Compare kind by kind: None, then type, length, shape, dtype. Return (kind, message), or None
     if all agree.
 
-    The values are not looked at, and no method of the received object is trusted: a result must be
-    of the very type.
+    Tensors may come as parameters or NumPy arrays, with one axis as a list, floats in any
+    precision, integers in any width; only 8-bit tensors must be what they are, since there the
+    text asks for them. The values are not looked at, and no method of another type is trusted.
     """
     if received is None:
         return "none", f"{where} is None: did you forget `return`?"
     if isinstance(expected, tuple | list):
-        return compare_items(expected, received, where)
-    if is_number(expected) and not is_tensor(expected):
-        if is_number(received):
-            return None
-        return "type", f"{where} should be one number and is a {type(received).__name__}"
-    if type(received) is not type(expected):
-        return (
-            "type",
-            f"{where} should be a {type(expected).__name__} and is a {type(received).__name__}",
-        )
-    if not hasattr(expected, "dtype"):
+        return compare_items(expected, received, where, yes_or_no)
+    if is_tensor(expected):
+        return compare_tensor(expected, received, where)
+    if is_number(received, yes_or_no):
         return None
-    if tuple(received.shape) != tuple(expected.shape):
-        return (
-            "shape",
-            f"{where} should have the shape {tuple(expected.shape)} and has "
-            f"{tuple(received.shape)}",
-        )
-    if received.dtype != expected.dtype:
-        return "dtype", f"{where} should have the dtype {expected.dtype} and has {received.dtype}"
-    return None
+    return "type", f"{where} should be one number and is a {type(received).__name__}"
 
 
-def compare_items(expected: tuple | list, received: Any, where: str) -> tuple[str, str] | None:
+def compare_items(
+    expected: tuple | list, received: Any, where: str, yes_or_no: bool
+) -> tuple[str, str] | None:
     """`compare_form` for a tuple or list: its type and length, then item by item."""
+    received = as_list(received)
     if type(received) not in (tuple, list):
         return (
             "type",
@@ -199,19 +250,59 @@ def compare_items(expected: tuple | list, received: Any, where: str) -> tuple[st
     if len(received) != len(expected):
         return "shape", f"{where} should be {len(expected)} values and is {len(received)}"
     for i, (ours, theirs) in enumerate(zip(expected, received, strict=True)):
-        problem = compare_form(ours, theirs, f"{where}[{i}]")
+        problem = compare_form(ours, theirs, f"{where}[{i}]", yes_or_no)
         if problem:
             return problem
     return None
 
 
+def as_list(value: Any) -> Any:
+    """An array or tensor as the list of its rows or numbers; anything else as it is."""
+    if type(value) is np.ndarray and value.ndim:
+        return value.tolist()
+    if is_tensor(value) and value.dim():
+        return list(value.detach())
+    return value
+
+
+def compare_tensor(expected: Any, received: Any, where: str) -> tuple[str, str] | None:
+    """`compare_form` where a tensor is expected."""
+    small = expected.element_size() == 1  # int8, uint8: asked for by name
+    wanted = kind_of_numbers(expected)
+    if type(received) is list and expected.dim() == 1 and not small:
+        received = array_of_list(received)
+    if not is_real_tensor(received) and (small or type(received) is not np.ndarray):
+        return "type", f"{where} should be a Tensor and is a {type(received).__name__}"
+    if tuple(received.shape) != tuple(expected.shape):
+        return (
+            "shape",
+            f"{where} should have the shape {tuple(expected.shape)} and has "
+            f"{tuple(received.shape)}",
+        )
+    if received.dtype != expected.dtype if small else kind_of_numbers(received) != wanted:
+        asked = expected.dtype if small else f"numbers of the kind {wanted}"
+        return "dtype", f"{where} should have the dtype {asked} and has {received.dtype}"
+    return None
+
+
+def is_real_tensor(value: Any) -> bool:
+    """Exactly torch's own Tensor or Parameter: a subclass of the student's may say anything."""
+    return is_tensor(value) and type(value).__name__ in ("Tensor", "Parameter")
+
+
+def array_of_list(values: list) -> Any:
+    """A list of numbers as an array; anything else as it is."""
+    return np.array(values) if all(map(is_number, values)) else values
+
+
 def same_answer(exercise: Exercise, expected: Any, received: Any) -> bool:
     """Right form and right value. A tuple's items go to `exercise.same` one by one."""
-    if compare_form(expected, received):
+    if compare_form(expected, received, yes_or_no=exercise.yes_or_no):
         return False
     if isinstance(expected, tuple | list):
         return all(
-            exercise.same(ours, theirs) for ours, theirs in zip(expected, received, strict=True)
+            exercise.same(ours, theirs)
+            for ours, theirs in zip(expected, as_list(received), strict=True)
         )
     return exercise.same(expected, received)
 
@@ -240,26 +331,39 @@ def try_case(
     exercise: Exercise, function: Callable, arguments: tuple
 ) -> tuple[Problem | None, Any]:
     """Call the function on copies of the arguments. Return (problem or None, what was received)."""
-    given, kept = copy.deepcopy(arguments), copy.deepcopy(arguments)
+    given = copy.deepcopy(arguments)
     expected = exercise.reference(*copy.deepcopy(arguments))
     facts = {"inputs": show_call(exercise, arguments), "expected": show(expected)}
     try:
         received = function(*given)
     except (Exception, SystemExit) as error:
-        return Problem(*explain_exception(function, error), **facts), None
-    facts["received"] = show(received)
-    form = compare_form(expected, received)
+        return Problem(*explain_exception(function, error), **facts), RAISED
+    problem = find_difference(exercise, arguments, given, expected, received)
+    if problem is None:
+        return None, received
+    facts["expected"], facts["received"] = show_apart(expected, received)
+    return Problem(*problem, **facts), received
+
+
+def find_difference(
+    exercise: Exercise, arguments: tuple, given: tuple, expected: Any, received: Any
+) -> tuple[str, str] | None:
+    """(kind, message) for what is wrong with an answer, or None. `given` are the arguments after
+    the call.
+    """
+    form = compare_form(expected, received, yes_or_no=exercise.yes_or_no)
     if form:
-        return Problem(*form, **facts), received
-    if not all(unchanged(before, after) for before, after in zip(kept, given, strict=True)):
-        message = (
-            "your function changes its input: the caller's tensor would be different afterwards; "
-            "make a new one"
-        )
-        return Problem("input changed", message, **facts), received
+        return form
+    for before, after in zip(arguments, given, strict=True):
+        if not unchanged(before, after):
+            thing = type(before).__name__.lower()
+            return "input changed", (
+                f"your function changes its input: the caller's {thing} would be different "
+                "afterwards; make a new one"
+            )
     if not same_answer(exercise, expected, received):
-        return Problem("wrong value", largest_difference(expected, received), **facts), received
-    return None, received
+        return "wrong value", largest_difference(expected, received)
+    return None
 
 
 def largest_difference(expected: Any, received: Any) -> str:
@@ -267,39 +371,49 @@ def largest_difference(expected: Any, received: Any) -> str:
     tensor.
     """
     if type(expected) in (tuple, list):
-        pairs = [pair for pair in zip(expected, received, strict=True) if not exact(*pair)]
-        return largest_difference(*pairs[0]) if pairs else "the value is not right"
+        pairs = zip(expected, as_list(received), strict=True)
+        different = [pair for pair in pairs if not exact(*pair)]
+        return largest_difference(*different[0]) if different else "the value is not right"
     ours, theirs = as_array(expected), as_array(received)
     place = np.unravel_index(
         np.argmax(np.nan_to_num(np.abs(ours - theirs), nan=np.inf)), ours.shape
     )
     index = f" at [{', '.join(map(str, place))}]" if place else ""
-    return f"the value{index} is {theirs[place]:.7g} where {ours[place]:.7g} is expected"
+    wanted, found = show_apart(float(ours[place]), float(theirs[place]), show_number)
+    return f"the value{index} is {found} where {wanted} is expected"
 
 
 def unchanged(before: Any, after: Any) -> bool:
     """Is an argument what it was before the call?"""
     if isinstance(before, tuple | list):
         return len(before) == len(after) and all(map(unchanged, before, after))
-    if hasattr(before, "dtype"):
-        same_form = before.shape == after.shape and before.dtype == after.dtype
-        return same_form and bool(np.array_equal(as_array(before), as_array(after), equal_nan=True))
+    if is_tensor(before):
+        return before.dtype == after.dtype and before.equal(after)
     return bool(before == after)
+
+
+RAISED = object()  # in place of an answer where the function raised an exception
 
 
 def likely_mistake(exercise: Exercise, cases: list[tuple], answers: list) -> str:
     """The first named mistake that gives the student's answer in every case, or "" if none does."""
     for mistake, function in exercise.wrong.items():
-        try:
-            outcomes = [function(*copy.deepcopy(arguments)) for arguments in cases]
-        except Exception:
-            continue  # this mistake can't be made on these inputs
+        outcomes = [answer_or_raised(function, arguments) for arguments in cases]
         if all(
-            same_answer(exercise, wrong, answer)
+            (wrong is RAISED) == (answer is RAISED)
+            and (wrong is RAISED or same_answer(exercise, wrong, answer))
             for wrong, answer in zip(outcomes, answers, strict=True)
         ):
             return mistake
     return ""
+
+
+def answer_or_raised(function: Callable, arguments: tuple) -> Any:
+    """The function's answer, or RAISED: not every mistake can be made on every input."""
+    try:
+        return function(*copy.deepcopy(arguments))
+    except Exception:
+        return RAISED
 
 
 def find_problem(
@@ -321,16 +435,16 @@ def find_problem(
         pass  # a function without a signature, as some built-in ones: calling it will tell
     tried = [try_case(exercise, function, arguments) for arguments in cases]
     problem = next((problem for problem, _ in tried if problem), None)
-    if problem is None or problem.kind in ("none", "exception", "not started"):
+    answers = [received for _, received in tried]
+    if problem is None or problem.kind == "none" or all(answer is RAISED for answer in answers):
         return problem
-    mistake = likely_mistake(exercise, cases, [received for _, received in tried])
-    return replace(problem, mistake=mistake)
+    return replace(problem, mistake=likely_mistake(exercise, cases, answers))
 
 
 # --------------------------------------------------------------------------------------- the report
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found. A notebook shows it as a card, `print` as text; `passed` is for programs."""
+    """What `check` found. A notebook shows it as a card, `print` as text; programs ask `passed`."""
 
     exercise: Exercise
     problem: Problem | None

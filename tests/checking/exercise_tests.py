@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+from variants import VARIANTS
 
 from lab_utils.checking import all_exercises, find_exercise
 from lab_utils.checking.checks import Exercise, find_problem, same_answer
@@ -11,7 +12,9 @@ from lab_utils.checking.checks import Exercise, find_problem, same_answer
 def solutions(lab: str | None = None) -> list[tuple[Exercise, int]]:
     """(exercise, i) for the reference (0) and each variant."""
     return [
-        (exercise, i) for exercise in all_exercises(lab) for i in range(1 + len(exercise.variants))
+        (exercise, i)
+        for exercise in all_exercises(lab)
+        for i in range(1 + len(VARIANTS[exercise.name]))
     ]
 
 
@@ -33,11 +36,23 @@ def cases(name: str, seeds: int = 5) -> list[tuple]:
     ]
 
 
-def assert_accepted(exercise: Exercise, i: int, seeds: int = 20) -> None:
-    function = (exercise.reference, *exercise.variants)[i]
+def assert_accepted(exercise: Exercise, i: int, seeds: int = 40) -> None:
+    function = (exercise.reference, *VARIANTS[exercise.name])[i]
     for seed in range(seeds):
         problem = find_problem(exercise, function, np.random.default_rng(seed))
         assert problem is None, (seed, problem)
+
+
+def assert_corners_met(exercise: Exercise, seeds: int = 40) -> None:
+    """Every corner of the domain is asked for in every check, and in every grading."""
+    for seed in range(seeds):
+        drawn = exercise.make_inputs(np.random.default_rng(seed))
+        missed = [
+            name
+            for name, here in exercise.corners.items()
+            if not any(here(*case) for case in drawn)
+        ]
+        assert not missed, (seed, missed)
 
 
 def assert_refused(exercise: Exercise, mistake: str, seeds: int = 6) -> None:
@@ -51,21 +66,10 @@ def assert_refused(exercise: Exercise, mistake: str, seeds: int = 6) -> None:
         )
 
 
-def assert_constant_answer_refused(exercise: Exercise) -> None:
-    """A function that always returns the first expected value."""
-    for seed in range(6):
-        first = exercise.make_inputs(np.random.default_rng(seed))[0]
-        answer = exercise.reference(*first)
-        problem = find_problem(
-            exercise, lambda *_, answer=answer: copy.deepcopy(answer), np.random.default_rng(seed)
-        )
-        assert problem is not None
-
-
 def assert_well_made(exercise: Exercise) -> None:
-    assert len(exercise.wrong) >= 8, "at least 8 likely mistakes"
-    assert exercise.variants and exercise.hints
-    cases = exercise.make_inputs(np.random.default_rng(0))
-    assert len(cases) >= 3
-    answers = [exercise.reference(*copy.deepcopy(case)) for case in cases]
+    assert len(exercise.wrong) >= 6, "at least 6 likely mistakes"
+    assert len(exercise.corners) >= 3 and exercise.hints
+    assert len(VARIANTS[exercise.name]) >= 3, "at least 3 right answers in other styles"
+    drawn = exercise.make_inputs(np.random.default_rng(0))
+    answers = [exercise.reference(*copy.deepcopy(case)) for case in drawn]
     assert not all(same_answer(exercise, answers[0], answer) for answer in answers[1:])

@@ -2,7 +2,9 @@
 pass.
 """
 
+import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -125,12 +127,130 @@ def test_an_object_that_equals_everything_is_refused():
         assert not check(named(exercise.name, lambda *arguments: (AlwaysEqual(),) * 2)).passed
 
 
-def test_an_array_is_no_tensor():
-    def bucket_of(x, codebook):
-        return (x[:, None] - codebook).abs().argmin(dim=1).numpy()
+def wrapped(name, change):
+    """The right answer of an exercise, and then a change of its form."""
+    exercise = find_exercise(name)
+    return named(name, lambda *arguments: change(exercise.reference(*arguments)))
 
-    problem = check(bucket_of).problem
-    assert problem.kind == "type" and "should be a Tensor and is a ndarray" in problem.message
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("bucket_of", lambda codes: codes.int()),
+        ("bucket_of", lambda codes: codes.to(torch.uint8)),
+        ("bucket_of", lambda codes: codes.numpy()),
+        ("bucket_of", lambda codes: codes.tolist()),
+        ("mask_labels", lambda labels: labels.int()),
+        ("make_adapter", lambda pair: tuple(torch.nn.Parameter(one) for one in pair)),
+        ("merge_adapter", torch.nn.Parameter),
+        ("lora_step", lambda three: [torch.nn.Parameter(one) for one in three]),
+        ("lora_update", lambda update: update.double()),
+        ("blockwise_absmax", lambda absmax: absmax.tolist()),
+        ("blockwise_absmax", lambda absmax: list(absmax)),
+        ("dequantize_int8", lambda values: values.numpy().astype("float64")),
+        ("trainable_share", np.float32),
+        ("trainable_share", lambda share: torch.tensor(share)),
+        ("bytes_of_scheme", float),
+        ("row_flaws", lambda flaws: [flaw == 1 for flaw in flaws]),
+        ("row_flaws", lambda flaws: torch.tensor(flaws) == 1),
+        ("row_flaws", np.array),
+        ("lost_and_gained", torch.tensor),
+        ("complete_objects", lambda spans: [list(span) for span in spans]),
+    ],
+)
+def test_the_same_values_in_another_form_are_right(name, change):
+    for seed in range(5):
+        report = check(wrapped(name, change), seed=seed)
+        assert report.passed, report
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("bucket_of", lambda codes: codes.double(), "dtype"),
+        ("bucket_of", lambda codes: codes.double().tolist(), "dtype"),
+        ("bucket_of", lambda codes: codes > 2, "dtype"),
+        ("absmax_int8", lambda pair: (pair[0].numpy(), pair[1]), "type"),
+        ("pack_codes", lambda codes: codes.int(), "dtype"),
+        ("dequantize_int8", lambda values: values.half(), "wrong value"),
+        ("merge_adapter", lambda weight: weight.tolist(), "type"),
+        ("page_transfers", bool, "type"),
+        ("page_transfers", lambda n: torch.tensor(n > 0), "type"),
+        ("page_transfers", lambda n: torch.tensor([n]), "type"),
+        ("lost_and_gained", lambda pair: (bool(pair[0]), bool(pair[1])), "type"),
+        ("row_flaws", lambda flaws: [2 * flaw for flaw in flaws], "wrong value"),
+        ("keep_checkpoints", lambda kept: dict(enumerate(kept)), "type"),
+    ],
+)
+def test_other_values_and_forms_are_not(name, change, kind):
+    assert check(wrapped(name, change)).problem.kind == kind
+
+
+def test_two_numbers_are_shown_until_they_differ():
+    by_a_little = {
+        "trainable_share": 1e-5,
+        "next_token_loss": 3e-4,
+        "merge_adapter": 3e-4,
+        "quantize_constants": 3e-4,
+    }
+    for name, relative in by_a_little.items():
+
+        def change(answer, relative=relative):
+            if isinstance(answer, tuple):
+                return (*answer[:-1], answer[-1] * (1 + relative))
+            return answer * (1 + relative)
+
+        problem = check(wrapped(name, change)).problem
+        assert problem.kind == "wrong value"
+        found, wanted = re.search(
+            r"the value(?: at \[.*?\])? is (\S+) where (\S+) is expected", problem.message
+        ).groups()
+        assert found != wanted and float(found) != float(wanted)
+        assert problem.expected != problem.received
+
+
+def test_a_mistake_is_known_though_it_raises_on_some_inputs():
+    def ia3_forward(x, weight, factors, feedforward):
+        return (x @ weight.T) * factors
+
+    for seed in range(5):
+        assert "always scaled" in check(ia3_forward, seed=seed).problem.mistake
+
+
+def test_a_reserve_as_per_cent_is_told_apart():
+    def cards_needed(gigabytes, card_gigabytes, reserve):
+        return math.ceil(gigabytes / (card_gigabytes * (1 - reserve / 100)))
+
+    for seed in range(10):
+        assert "per cent" in check(cards_needed, seed=seed).problem.mistake
+
+
+def test_forgotten_layers_are_not_taken_for_heads():
+    def activation_gigabytes(sequence, batch, hidden, heads, layers):
+        return (34 * sequence * batch * hidden + 5 * heads * sequence**2 * batch) / 1e9
+
+    for seed in range(10):
+        assert check(activation_gigabytes, seed=seed).problem.mistake == "one layer only"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "thing"),
+    [
+        ("segment_peak", lambda lengths: lengths.sort(), "list"),
+        ("retry_delay", lambda body, *_: body.clear(), "dict"),
+        ("mask_labels", lambda ids, *_: ids.zero_(), "tensor"),
+    ],
+)
+def test_what_was_changed_is_called_by_its_name(name, change, thing):
+    reference = find_exercise(name).reference
+
+    def function(*arguments):
+        answer = reference(*copy.deepcopy(arguments))
+        change(*arguments)
+        return answer
+
+    problem = check(named(name, function)).problem
+    assert problem.kind == "input changed" and f"the caller's {thing} would" in problem.message
 
 
 def test_numbers_may_come_in_any_form():

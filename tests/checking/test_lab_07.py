@@ -57,9 +57,8 @@ def test_the_sum_of_two_adapters_ends_at_each():
 def test_replay_rows():
     for replay_rows, (n_rows, share) in cases("replay_rows"):
         added = replay_rows(n_rows, share)
-        assert added == methods.replay_size(n_rows, share) and added / (
-            n_rows + added
-        ) == pytest.approx(share, abs=0.003)
+        assert added == methods.replay_size(n_rows, share)
+        assert added / (n_rows + added) == pytest.approx(share, abs=0.5 / n_rows)
 
 
 def test_lost_minus_gained_is_the_forgetting():

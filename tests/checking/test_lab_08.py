@@ -29,10 +29,13 @@ def test_row_flaws_agree_with_the_kits_check():
         flaws = row_flaws(line)
         row, wrong = gt.parse_line(line.encode())
         told = " ".join(wrong or gt.check_row(row))
-        assert flaws[0] == ("not JSON" in told or "should be one object" in told)
+        assert flaws[0] == any(
+            words in told for words in ("not JSON", "should be one object", "an empty line")
+        )
         assert flaws[1] == ("contents should be a list" in told)
         assert flaws[2] == ("has the role" in told)
-        assert flaws[4] == ("is empty" in told)
+        if line.count('"text"') == line.count('"role"'):  # the kit looks at whole messages
+            assert flaws[4] == ("is empty" in told)
         if not flaws[0] and not flaws[1]:
             assert flaws[3] == (json.loads(line)["contents"][-1]["role"] != "model")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from lab_utils.checking.checks import Exercise, close, exact
+from lab_utils.checking.checks import Exercise, close, decimal, draw_until, exact, one_of, whole
 
 LAB = "00_why_peft"
 
@@ -17,12 +17,6 @@ LAB = "00_why_peft"
 # ---------------------------------------------------------------------------------- next_token_loss
 def next_token_loss(logits: Tensor, ids: Tensor) -> float:
     return cross_entropy(logits[:-1], ids[1:]).item()
-
-
-def next_token_loss_by_hand(logits: Tensor, ids: Tensor) -> float:
-    probabilities = torch.softmax(logits.double(), dim=-1)
-    losses = [-math.log(probabilities[t, ids[t + 1]]) for t in range(len(ids) - 1)]
-    return sum(losses) / len(losses)
 
 
 def picked(scores: Tensor, ids: Tensor) -> Tensor:
@@ -39,15 +33,24 @@ NEXT_TOKEN_LOSS = Exercise(
     name="next_token_loss",
     lab=LAB,
     reference=next_token_loss,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 1.0, 1.5]]),
             torch.tensor([0, 2, 1]),
         ),
-        random_text(rng, 4, 5),
-        random_text(rng, 9, 7),
+        (torch.tensor([[0.0, 5.0, 1.0], [0.0, 0.5, 1.0]]), torch.tensor([0, 1])),  # well guessed
+        random_text(rng, 2, 5),
+        random_text(rng, 9, 3),
         random_text(rng, 6, 20),
     ],
+    domain=lambda rng: random_text(rng, whole(rng, 2, 12), whole(rng, 2, 30)),
+    corners={
+        "one prediction": lambda logits, ids: len(ids) == 2,
+        "a loss below 0.1": lambda logits, ids: next_token_loss(logits, ids) < 0.1,
+        "as many tokens as words": lambda logits, ids: len(set(logits.shape)) == 1,
+        "more tokens than words": lambda logits, ids: logits.shape[0] > logits.shape[1],
+        "more words than tokens": lambda logits, ids: logits.shape[0] < logits.shape[1],
+    },
     same=close(rtol=1e-4, atol=1e-5),
     wrong={
         "nothing is shifted: position t predicts token t + 1, not token t": lambda x, i: (
@@ -65,9 +68,6 @@ NEXT_TOKEN_LOSS = Exercise(
         "rolled around: the last token predicts the first": lambda x, i: cross_entropy(
             x, i.roll(-1)
         ).item(),
-        "the first token is left out on both sides": lambda x, i: cross_entropy(
-            x[1:], i[1:]
-        ).item(),
         "in bits: natural logarithms are asked": lambda x, i: next_token_loss(x, i) / math.log(2),
         "the sign: a loss is minus the logarithm of a probability": lambda x, i: (
             -next_token_loss(x, i)
@@ -79,17 +79,10 @@ NEXT_TOKEN_LOSS = Exercise(
         "logits are taken for log-probabilities: log_softmax is missing": lambda x, i: (
             -picked(x[:-1], i[1:]).mean().item()
         ),
-        "the logarithm of the mean probability: take the mean of the logarithms": lambda x, i: (
-            -picked(x.softmax(-1)[:-1], i[1:]).mean().log().item()
-        ),
-        "the loss of the most probable token, whatever came": lambda x, i: (
-            -x[:-1].log_softmax(-1).amax(-1).mean().item()
-        ),
         "softmax over the positions: it belongs over the vocabulary": lambda x, i: (
             -picked(x[:-1].log_softmax(0), i[1:]).mean().item()
         ),
     },
-    variants=(next_token_loss_by_hand,),
     hints=(
         "logits[t] predicts ids[t + 1]: leave out the last row of logits and the first id.",
         "log_softmax over the vocabulary gives log-probabilities; pick that of each next token.",
@@ -109,13 +102,6 @@ def preference_loss(
 ) -> float:
     margin = (chosen - reference_chosen) - (rejected - reference_rejected)
     return -logsigmoid(beta * margin).mean().item()
-
-
-def preference_loss_numpy(chosen, rejected, reference_chosen, reference_rejected, beta) -> float:
-    gain = (chosen - rejected).double().numpy() - (
-        reference_chosen - reference_rejected
-    ).double().numpy()
-    return float(np.log1p(np.exp(-beta * gain)).mean())
 
 
 def with_margin(margin, loss=lambda beta, m: -logsigmoid(beta * m).mean()):
@@ -138,7 +124,7 @@ PREFERENCE_LOSS = Exercise(
     name="preference_loss",
     lab=LAB,
     reference=preference_loss,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([-4.0, -6.0]),
             torch.tensor([-9.0, -5.0]),
@@ -146,10 +132,17 @@ PREFERENCE_LOSS = Exercise(
             torch.tensor([-6.0, -6.5]),
             0.5,
         ),
-        (*log_probabilities(rng, 3), 0.1),
-        (*log_probabilities(rng, 6), 0.3),
-        (*log_probabilities(rng, 4), float(np.round(rng.uniform(0.05, 0.4), 2))),
+        (*log_probabilities(rng, 1), 0.1),
+        (*log_probabilities(rng, 3)[:2] * 2, 0.3),  # nothing has moved: ln 2
+        (*log_probabilities(rng, 6), decimal(rng, 1.1, 2)),
+        (*log_probabilities(rng, 4), decimal(rng, 0.05, 0.4)),
     ],
+    domain=lambda rng: (*log_probabilities(rng, whole(rng, 1, 8)), decimal(rng, 0.02, 2)),
+    corners={
+        "one pair": lambda *log_probs: len(log_probs[0]) == 1,
+        "nothing has moved": lambda c, r, rc, rr, beta: torch.equal(c - rc, r - rr),
+        "beta above 1": lambda c, r, rc, rr, beta: beta > 1,
+    },
     same=close(rtol=1e-4, atol=1e-6),
     wrong={
         "the reference is left out: what counts is the change against it": with_margin(
@@ -163,9 +156,6 @@ PREFERENCE_LOSS = Exercise(
         ),
         "only the chosen answer: the rejected one must fall": with_margin(
             lambda c, r, rc, rr: c - rc
-        ),
-        "only the rejected answer: the chosen one must rise": with_margin(
-            lambda c, r, rc, rr: rr - r
         ),
         "beta is left out": with_margin(right_margin, lambda beta, m: -logsigmoid(m).mean()),
         "divided by beta: it multiplies the margin": with_margin(
@@ -189,11 +179,7 @@ PREFERENCE_LOSS = Exercise(
         "a hinge, max(0, 1 - margin), in place of -log sigmoid": with_margin(
             right_margin, lambda beta, m: torch.relu(1 - beta * m).mean()
         ),
-        "the bare margin, without -log sigmoid": with_margin(
-            right_margin, lambda beta, m: -(beta * m).mean()
-        ),
     },
-    variants=(preference_loss_numpy,),
     hints=(
         "How much has the chosen answer gained against the reference? chosen - reference_chosen. "
         "And the rejected one?",
@@ -218,17 +204,28 @@ FULL_FINETUNING_GIGABYTES = Exercise(
     name="full_finetuning_gigabytes",
     lab=LAB,
     reference=full_finetuning_gigabytes,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (10e9, 2, False),
         (10e9, 2, True),
-        (float(rng.integers(1, 90)) * 1e9, 2, True),
-        (float(rng.integers(1, 90)) * 1e8, 4, False),
-        (float(rng.integers(1, 90)) * 1e9, 1, True),
+        (10e9, 4, True),
+        (whole(rng, 1, 90) * 1e5, 4, False),
+        (whole(rng, 1, 90) * 1e9, 1, True),
     ],
-    same=close(rtol=1e-4, atol=0),
+    domain=lambda rng: (
+        float(whole(rng, 10**6, 10**11)),
+        one_of(rng, 1, 2, 4, 8),
+        one_of(rng, False, True),
+    ),
+    corners={
+        "4 bytes and a master copy": lambda n, value_bytes, master: value_bytes == 4 and master,
+        "4 bytes and none": lambda n, value_bytes, master: value_bytes == 4 and not master,
+        "2 bytes and none": lambda n, value_bytes, master: value_bytes == 2 and not master,
+        "less than one GB": lambda n, *how: full_finetuning_gigabytes(n, *how) < 1,
+        "one byte": lambda n, value_bytes, master: value_bytes == 1,
+    },
+    same=close(rtol=1e-5, atol=0),
     wrong={
         "the weights or the gradients are forgotten": by_parameter(lambda b, m: b + 8 + 4 * m),
-        "weights and gradients are forgotten": by_parameter(lambda b, m: 8 + 4 * m),
         "one state: Adam keeps two for each parameter": by_parameter(
             lambda b, m: 2 * b + 4 + 4 * m
         ),
@@ -247,20 +244,11 @@ FULL_FINETUNING_GIGABYTES = Exercise(
         "the master copy has gradients and states of its own": by_parameter(
             lambda b, m: 2 * b + 8 + 16 * m
         ),
-        "8 bits for a state in place of 8 bytes for two": by_parameter(
-            lambda b, m: 2 * b + 1 + 4 * m
-        ),
         "GiB (2**30 bytes): GB is 10**9": lambda n, b, m: (
             full_finetuning_gigabytes(n, b, m) * 1e9 / 2**30
         ),
         "bytes: divide by 10**9": lambda n, b, m: full_finetuning_gigabytes(n, b, m) * 1e9,
-        "value_bytes are taken for bits": by_parameter(lambda b, m: b / 4 + 8 + 4 * m),
     },
-    variants=(
-        lambda n_params, value_bytes, master: (
-            n_params / 1e9 * sum([value_bytes, value_bytes, 4, 4] + [4] * bool(master))
-        ),
-    ),
     hints=(
         "For each parameter: its value, its gradient, and what Adam keeps.",
         "Adam keeps two float32 numbers for each parameter: 8 bytes. The master copy is a third "
@@ -283,12 +271,24 @@ PEFT_GIGABYTES = Exercise(
     name="peft_gigabytes",
     lab=LAB,
     reference=peft_gigabytes,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (10e9, 16, 1e8),
         (10e9, 4.127, 1e8),
-        (float(rng.integers(2, 80)) * 1e9, 4.127, float(rng.integers(10, 400)) * 1e6),
-        (float(rng.integers(2, 80)) * 1e8, 8.5, float(rng.integers(1, 40)) * 1e6),
+        (whole(rng, 2, 80) * 1e9, 4.127, whole(rng, 10, 400) * 1e6),
+        (whole(rng, 2, 80) * 1e8, 8.5, whole(rng, 1, 40) * 1e6),
+        (whole(rng, 2, 80) * 1e6, 4, 0.0),
+        (whole(rng, 2, 80) * 1e6, 16, whole(rng, 81, 160) * 1e6),
     ],
+    domain=lambda rng: (
+        float(whole(rng, 10**6, 10**11)),
+        one_of(rng, 2, 4, 4.127, 4.5, 8, 8.5, 16, 32),
+        float(whole(rng, 10**5, 10**9)),
+    ),
+    corners={
+        "no adapter": lambda n, bits, n_adapter: n_adapter == 0,
+        "bits that are no whole bytes": lambda n, bits, n_adapter: bits % 8 != 0,
+        "larger adapters than weights": lambda n, bits, n_adapter: n_adapter > n,
+    },
     same=close(rtol=1e-5, atol=0),
     wrong={
         "gradients for the frozen weights as well: they are never made": peft_bytes(
@@ -307,9 +307,6 @@ PEFT_GIGABYTES = Exercise(
         "one of four is missing: value, gradient and two states": peft_bytes(
             lambda n, b, a: n * b / 8 + a * 12
         ),
-        "the adapters replace weights: they come on top": peft_bytes(
-            lambda n, b, a: (n - a) * b / 8 + a * 16
-        ),
         "the adapters are stored in base_bits: they are float32": peft_bytes(
             lambda n, b, a: (n + a) * b / 8 + a * 12
         ),
@@ -317,17 +314,8 @@ PEFT_GIGABYTES = Exercise(
         "whole bytes for each weight: 4.127 bits are no whole byte": peft_bytes(
             lambda n, b, a: n * math.ceil(b / 8) + a * 16
         ),
-        "16 bits for each adapter parameter: it takes 16 bytes": peft_bytes(
-            lambda n, b, a: n * b / 8 + a * 2
-        ),
         "GiB (2**30 bytes): GB is 10**9": lambda n, b, a: peft_gigabytes(n, b, a) * 1e9 / 2**30,
-        "everything is trained": peft_bytes(lambda n, b, a: (n + a) * 16),
     },
-    variants=(
-        lambda n_params, base_bits, n_adapter: (
-            n_params * base_bits / 8e9 + n_adapter * (4 + 4 + 4 + 4) / 1e9
-        ),
-    ),
     hints=(
         "Frozen weights are only stored: base_bits / 8 bytes each, no gradient and no states.",
         "An adapter's parameter in float32: its value 4 bytes, its gradient 4, Adam's two states "
@@ -341,33 +329,58 @@ def cards_needed(gigabytes: float, card_gigabytes: float, reserve: float) -> int
     return math.ceil(gigabytes / (card_gigabytes * (1 - reserve)))
 
 
-def cards_by_counting(gigabytes: float, card_gigabytes: float, reserve: float) -> int:
-    room, n = card_gigabytes - card_gigabytes * reserve, 1
-    while n * room < gigabytes:
-        n += 1
-    return n
-
-
 def draw_cards(rng: np.random.Generator) -> list[tuple]:
-    """Cases in which rounding up, down and to the nearest differ, and in which forgetting the
-    reserve shows.
+    """Cases in which rounding up, down and to the nearest differ, in which forgetting the reserve
+    shows, and in which the model just fits.
     """
     card = float(rng.choice([16, 24, 40]))
     n = int(rng.integers(12, 25))
     return [
         (120.0, 24.0, 0.1),
+        (120.0, 24.0, 0),
+        (n * card, card, 0),
+        (n * card + 0.3, card, 0),
+        (n * card * 0.75, card, 0.25),
+        (n * card * 0.75 + 0.02 * card, card, 0.25),
         (n * card * 0.75 + 0.2 * card, card, 0.25),
-        ((n + 1) * card * 0.8 - 0.1 * card, card, 0.2),
+        ((n + 1) * card * 0.8 - 0.05 * card, card, 0.2),
         (300.0, 12.0, 0.5),
+        (n * card + 0.6 * card, card, 0.5),
         (0.3 * card, card, 0.1),
     ]
+
+
+def whole_or_clear(gigabytes: float, card_gigabytes: float, reserve: float) -> bool:
+    """No quotient so near a whole number that the last bit of a float decides, but for reserves
+    of which a float holds every bit.
+    """
+    near = abs((quotient := gigabytes / (card_gigabytes * (1 - reserve))) - round(quotient))
+    return gigabytes > 0 and (near > 1e-6 or (near == 0 and reserve * 64 % 1 == 0))
 
 
 CARDS_NEEDED = Exercise(
     name="cards_needed",
     lab=LAB,
     reference=cards_needed,
-    make_inputs=draw_cards,
+    cases=draw_cards,
+    domain=lambda rng: draw_until(
+        whole_or_clear,
+        lambda: (
+            decimal(rng, 1, 2000),
+            float(one_of(rng, 8, 12, 16, 24, 40, 48, 80, 141)),
+            one_of(rng, 0, 0.0625, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5),
+        ),
+    ),
+    corners={
+        "no reserve, and it just fits": lambda g, card, reserve: reserve == 0 and g % card == 0,
+        "with a reserve it just fits": lambda g, card, reserve: (
+            reserve > 0 and g / (card * (1 - reserve)) % 1 == 0
+        ),
+        "less than half a GB too much": lambda g, card, reserve: 0 < g % card < 0.5,
+        "a small rest": lambda g, card, reserve: 0 < g / (card * (1 - reserve)) % 1 < 0.1,
+        "nearly full": lambda g, card, reserve: g / (card * (1 - reserve)) % 1 > 0.9,
+        "one card is enough": lambda g, card, reserve: g < card * (1 - reserve),
+    },
     same=exact,
     wrong={
         "rounded down: the last card is missing": lambda g, c, r: int(g // (c * (1 - r))),
@@ -383,15 +396,16 @@ CARDS_NEEDED = Exercise(
         "the reserve is taken off the model: it is a share of each card": lambda g, c, r: math.ceil(
             g * (1 - r) / c
         ),
-        "the reserve is added to the model: a share of each card is more than that": lambda g, c, r: (
+        "the reserve is added to the model: a share of each card is more": lambda g, c, r: (
             math.ceil(g * (1 + r) / c)
         ),
         "the reserve is taken for gigabytes: it is a share": lambda g, c, r: math.ceil(g / (c - r)),
         "a fraction of a card: cards come whole": lambda g, c, r: g / (c * (1 - r)),
-        "upside down: gigabytes over the card's room": lambda g, c, r: math.ceil(c * (1 - r) / g),
         "the reserve is kept once, not on every card": lambda g, c, r: math.ceil((g + c * r) / c),
+        "the reserve is taken as per cent: a tenth is 0.1": lambda g, c, r: math.ceil(
+            g / (c * (1 - r / 100))
+        ),
     },
-    variants=(cards_by_counting,),
     hints=(
         "Of each card a program gets card_gigabytes * (1 - reserve).",
         "Divide, then round up: math.ceil. A rest needs a card as well.",

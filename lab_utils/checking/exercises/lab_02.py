@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab_utils.checking.checks import Exercise, close
+from lab_utils.checking.checks import Exercise, close, exact, one_of, whole
 from lab_utils.checking.exercises.lab_01 import far_from_ties, normal
 
 LAB = "02_double_quantization"
@@ -22,10 +22,6 @@ def blockwise_absmax(x: Tensor, block_size: int) -> Tensor:
 def padded(x: Tensor, block_size: int, fill: float = 0.0) -> Tensor:
     flat = x.reshape(-1)
     return torch.cat([flat, flat.new_full((-len(flat) % block_size,), fill)]).view(-1, block_size)
-
-
-def blockwise_absmax_padded(x: Tensor, block_size: int) -> Tensor:
-    return padded(x, block_size).abs().amax(dim=1)
 
 
 def whole_blocks(x: Tensor, block_size: int) -> Tensor:
@@ -46,14 +42,32 @@ BLOCKWISE_ABSMAX = Exercise(
     name="blockwise_absmax",
     lab=LAB,
     reference=blockwise_absmax,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([-0.7, -0.3, 0.2, -1.0, 0.1, 0.9, 0.4]), 3),  # the last block is short
         (normal(rng, 5, 5), 5),
         (normal(rng, 4, 6), 8),  # blocks run on over the end of a row
         (torch.cat([normal(rng, 20), torch.tensor([-30.0])]), 8),
         (normal(rng, 6), 6),
         (normal(rng, 5), 1),
+        (normal(rng, 5), 9),
     ],
+    domain=lambda rng: (
+        normal(rng, *one_of(rng, (1,), (7,), (40,), (4, 6), (3, 5), (2, 3, 4))),
+        whole(rng, 1, 12),
+    ),
+    corners={
+        "a short last block": lambda x, size: x.numel() % size > 0,
+        "whole blocks": lambda x, size: x.numel() % size == 0 < x.numel() // size - 1,
+        "the largest stands in a short last block": lambda x, size: (
+            x.abs().argmax() >= x.numel() // size * size
+        ),
+        "blocks of one": lambda x, size: size == 1,
+        "one block": lambda x, size: x.numel() == size,
+        "a block with room left": lambda x, size: x.numel() < size,
+        "blocks that run over the end of a row": lambda x, size: (
+            x.dim() == 2 and x.shape[1] % size > 0
+        ),
+    },
     same=close(),
     wrong={
         "the largest value without .abs()": each_block(torch.max),
@@ -61,8 +75,6 @@ BLOCKWISE_ABSMAX = Exercise(
             whole_blocks(x, b).abs().amax(dim=1)
         ),
         "the mean magnitude of each block": each_block(lambda block: block.abs().mean()),
-        "the smallest magnitude of each block": each_block(lambda block: block.abs().min()),
-        "the sum of each block's magnitudes": each_block(lambda block: block.abs().sum()),
         "one absmax for the whole tensor": lambda x, b: x.abs().max(),
         "the largest absmax repeated for every block": lambda x, b: (
             x.abs().max().expand(math.ceil(x.numel() / b))
@@ -76,17 +88,12 @@ BLOCKWISE_ABSMAX = Exercise(
                 ]
             )
         ),
-        "127 / absmax, the scale: here absmax itself is asked": each_block(
-            lambda block: 127 / block.abs().max()
-        ),
-        "max - min of each block": each_block(lambda block: block.max() - block.min()),
         "the absmax of each row: flatten first": lambda x, b: x.abs().amax(dim=-1),
         "the maximum over the wrong dimension": lambda x, b: padded(x, b).abs().amax(dim=0),
         "one number for every value: one for every block is enough": lambda x, b: blockwise_absmax(
             x, b
         ).repeat_interleave(b)[: x.numel()],
     },
-    variants=(blockwise_absmax_padded,),
     hints=(
         "Flatten first: x.reshape(-1). Blocks are neighbours in the flat tensor.",
         "x.reshape(-1).split(block_size) gives the blocks, the last one may be shorter.",
@@ -101,13 +108,6 @@ def quantize_constants(absmax: Tensor) -> tuple[Tensor, float, float]:
     centered = absmax - offset
     scale = 127 / centered.abs().max()
     return torch.round(scale * centered).to(torch.int8), scale.item(), offset.item()
-
-
-def quantize_constants_numpy(absmax: Tensor) -> tuple[Tensor, float, float]:
-    offset = absmax.double().mean()
-    centered = (absmax.double() - offset).numpy()
-    scale = 127 / np.abs(centered).max()
-    return torch.from_numpy(np.rint(centered * scale).astype(np.int8)), float(scale), offset.item()
 
 
 def constants_with(
@@ -147,22 +147,29 @@ QUANTIZE_CONSTANTS = Exercise(
     name="quantize_constants",
     lab=LAB,
     reference=quantize_constants,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([0.7, 1.7, 1.5, 1.6, 2.2]),),
         (random_constants(rng, 8),),
         (random_constants(rng, 40),),
         (random_constants(rng, 3) / 100,),
+        (torch.tensor([2.0, 2.4, 2.3, 2.1, 4.5]),),
+        (torch.tensor([260.0, 300.0, 1000.0, 250.0]),),
     ],
-    same=close(rtol=1e-4, atol=1e-6),
+    domain=lambda rng: (
+        random_constants(rng, whole(rng, 2, 40)) * one_of(rng, 0.01, 0.25, 1, 10, 100),
+    ),
+    corners={
+        "the farthest is below the mean": lambda a: (a.mean() - a).max() > (a - a.mean()).max(),
+        "the farthest is above the mean": lambda a: (a.mean() - a).max() < (a - a.mean()).max(),
+        "constants below 0.1": lambda a: a.max() < 0.1,
+        "a scale below 1": lambda a: (a - a.mean()).abs().max() > 127,
+    },
+    same=close(rtol=1e-4, atol=1e-7),
     wrong={
-        "the mean is not taken off: all codes are positive then, half of them unused": constants_with(
+        "the mean is not taken off: half of the codes are unused then": constants_with(
             lambda a: 0.0
         ),
         "the median in place of the mean": constants_with(torch.median),
-        "the smallest constant in place of the mean": constants_with(torch.min),
-        "the middle between smallest and largest in place of the mean": constants_with(
-            lambda a: (a.max() + a.min()) / 2
-        ),
         "the mean is taken off with the wrong sign: absmax - mean": constants_with(
             lambda a: -a.mean()
         ),
@@ -171,11 +178,8 @@ QUANTIZE_CONSTANTS = Exercise(
         "the scale is made from absmax before the mean is off": lambda a: constants_with(
             scale_of=lambda c: 127 / a.abs().max()
         )(a),
-        "the scale misses .abs(): the largest distance from the mean may be below it": constants_with(
+        "the scale misses .abs(): the farthest may be above the mean": constants_with(
             scale_of=lambda c: 127 / -c.min()
-        ),
-        "the scale is made with 255: int8 has a sign": constants_with(
-            scale_of=lambda c: 255 / c.abs().max()
         ),
         "the scale is upside down in the result": constants_with(
             change=lambda q, s, o: (q, 1 / s, o)
@@ -193,7 +197,6 @@ QUANTIZE_CONSTANTS = Exercise(
             127 / a
         ),
     },
-    variants=(quantize_constants_numpy,),
     hints=(
         "Three steps: the offset is absmax.mean(); subtract it; then absmax int8 as in lab 01.",
         "After the subtraction about half of the values are negative: the scale needs "
@@ -220,30 +223,34 @@ BYTES_OF_SCHEME = Exercise(
     name="bytes_of_scheme",
     lab=LAB,
     reference=bytes_of_scheme,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (25, 8, 5),
         (25, 4, 5),
         (4096, 4, 64),
-        (
-            int(rng.integers(10, 500)) * 2 + 1,
-            4,
-            64,
-        ),  # odd: the last byte is half empty, the last block short
-        (int(rng.integers(1000, 5000)), 8, int(rng.choice([32, 128, 256]))),
+        (2 * whole(rng, 10, 500) + 1, 4, 64),  # the last byte is half empty, the last block short
+        (whole(rng, 1000, 5000), 8, one_of(rng, 32, 128, 256)),
         (1, 4, 64),
+        (3, 3, 64),
+        (64 * whole(rng, 1, 60) + 1, 4, 64),
     ],
-    same=close(rtol=0, atol=1e-6),
+    domain=lambda rng: (whole(rng, 1, 5000), whole(rng, 1, 16), whole(rng, 3, 300)),
+    corners={
+        "a part of a byte at the end": lambda n, bits, size: n * bits % 8 > 0,
+        "less than half of the last byte": lambda n, bits, size: 0 < n * bits % 8 < 4,
+        "whole bytes": lambda n, bits, size: n * bits % 8 == 0,
+        "a short last block": lambda n, bits, size: n % size > 0,
+        "whole blocks": lambda n, bits, size: n % size == 0,
+        "one value in the last block": lambda n, bits, size: n % size == 1 < n,
+        "one block with room left": lambda n, bits, size: n < size,
+        "one value": lambda n, bits, size: n == 1,
+        "an odd number of bits": lambda n, bits, size: bits % 2 == 1,
+    },
+    same=exact,
     wrong={
         "the constants are forgotten": lambda n, bits, size: codes(n, bits),
         "one constant for all: every block has its own": lambda n, bits, size: codes(n, bits) + 4,
         "one byte for a constant: float32 takes four": lambda n, bits, size: (
             codes(n, bits) + blocks(n, size)
-        ),
-        "two bytes for a constant: float32 takes four": lambda n, bits, size: (
-            codes(n, bits) + 2 * blocks(n, size)
-        ),
-        "32 bytes for a constant: float32 has 32 bits": lambda n, bits, size: (
-            codes(n, bits) + 32 * blocks(n, size)
         ),
         "a short last block is dropped: round the number of blocks up": lambda n, bits, size: (
             codes(n, bits) + 4 * (n // size)
@@ -262,16 +269,10 @@ BYTES_OF_SCHEME = Exercise(
         "block_size is taken as the number of blocks": lambda n, bits, size: (
             codes(n, bits) + 4 * size
         ),
-        "the weights in float32": lambda n, bits, size: 4 * n + 4 * blocks(n, size),
         "fractions of bytes and blocks: memory comes in whole ones": lambda n, bits, size: (
             n * bits / 8 + 4 * n / size
         ),
     },
-    variants=(
-        lambda n_values, code_bits, block_size: (
-            -(-n_values * code_bits // 8) + -(-n_values // block_size) * 4
-        ),
-    ),
     hints=(
         "Two parts: the codes, and one float32 (4 bytes) for each block.",
         "Round up twice: the last byte may be half empty, the last block may be short. math.ceil "
@@ -289,22 +290,29 @@ BITS_PER_PARAM = Exercise(
     name="bits_per_param_double_quant",
     lab=LAB,
     reference=bits_per_param_double_quant,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (4, 64, 256),
         (8, 5, 5),
-        (4, int(rng.choice([32, 128, 256])), int(rng.choice([64, 128, 512]))),
-        (8, int(rng.integers(10, 100)), int(rng.integers(100, 300))),
+        (4, one_of(rng, 32, 128, 256), one_of(rng, 64, 128, 512)),
+        (8, whole(rng, 10, 100), whole(rng, 101, 300)),
+        (3, 16, 4),
+        (2, 1, 1),
     ],
-    same=close(rtol=1e-4, atol=0),
+    domain=lambda rng: (whole(rng, 1, 16), whole(rng, 1, 500), whole(rng, 1, 500)),
+    corners={
+        "4 bits": lambda bits, size, size_2: bits == 4,
+        "an odd number of bits": lambda bits, size, size_2: bits % 2 == 1,
+        "equal block sizes": lambda bits, size, size_2: size == size_2,
+        "the first blocks are larger": lambda bits, size, size_2: size > size_2,
+        "a constant for each weight": lambda bits, size, size_2: size == size_2 == 1,
+    },
+    same=close(rtol=1e-6, atol=0),
     wrong={
         "only the saving, 0.373 bits: the total is asked": lambda b, s, t: (
             32 / s - 8 / s - 32 / (s * t)
         ),
         "only the constants: the codes are missing": lambda b, s, t: 8 / s + 32 / (s * t),
         "without double quantization: 32-bit constants": lambda b, s, t: b + 32 / s,
-        "both constants are added: the 32-bit ones are gone": lambda b, s, t: (
-            b + 32 / s + 8 / s + 32 / (s * t)
-        ),
         "the second constant is shared by one block only": lambda b, s, t: b + 8 / s + 32 / t,
         "the second constant is forgotten": lambda b, s, t: b + 8 / s,
         "8 and 32 are swapped: first 8-bit constants, then 32-bit ones for them": lambda b, s, t: (
@@ -313,18 +321,9 @@ BITS_PER_PARAM = Exercise(
         "block sizes are added, not multiplied": lambda b, s, t: b + 8 / s + 32 / (s + t),
         "in bytes: bits are asked": lambda b, s, t: bits_per_param_double_quant(b, s, t) / 8,
         "the constants are in bytes, the codes in bits": lambda b, s, t: b + 1 / s + 4 / (s * t),
-        "the saving is subtracted from the code": lambda b, s, t: (
-            b - (32 / s - 8 / s - 32 / (s * t))
-        ),
         "the block sizes are swapped": lambda b, s, t: b + 8 / t + 32 / (s * t),
-        "4 bits for the codes, whatever code_bits says": lambda b, s, t: 4 + 8 / s + 32 / (s * t),
         "64 and 256, whatever the block sizes say": lambda b, s, t: b + 8 / 64 + 32 / (64 * 256),
     },
-    variants=(
-        lambda code_bits, block_size, block_size_2: (
-            code_bits + (8 + 32 / block_size_2) / block_size
-        ),
-    ),
     hints=(
         "Three parts: the code, a share of an 8-bit constant, a share of a 32-bit constant.",
         "block_size parameters share one 8-bit constant: 8 / block_size bits for each.",
@@ -343,14 +342,25 @@ MODEL_GIGABYTES = Exercise(
     name="model_gigabytes",
     lab=LAB,
     reference=model_gigabytes,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (65e9, 0.373),
         (7e9, 4.5),
-        (float(rng.integers(1, 200)) * 1e9 + 5e8, 16),
+        (whole(rng, 1, 200) * 1e9 + 5e8, 16),
         (125e6, 4.127),
-        (float(rng.integers(10, 90)) * 1e6, 8),
+        (whole(rng, 10, 90) * 1e6, 8),
+        (whole(rng, 3, 90) * 10**6, 32),
     ],
-    same=close(rtol=1e-4, atol=0),
+    domain=lambda rng: (
+        float(whole(rng, 10**7, 10**12)),
+        one_of(rng, 0.373, 2, 4, 4.127, 4.5, 8, 16, 32),
+    ),
+    corners={
+        "less than one bit": lambda n, bits: bits < 1,
+        "bits that are no whole bytes": lambda n, bits: bits % 8 > 0 and bits > 1,
+        "less than half a GB": lambda n, bits: n * bits < 4e9,
+        "more than one byte": lambda n, bits: bits > 8,
+    },
+    same=close(rtol=1e-5, atol=0),
     wrong={
         "bits are counted as bytes: divide by 8": lambda n, b: n * b / 1e9,
         "GiB (2**30 bytes): GB is 10**9": lambda n, b: n * b / 8 / 2**30,
@@ -360,14 +370,9 @@ MODEL_GIGABYTES = Exercise(
         "whole bytes for each parameter: 4.5 bits are no whole bytes": lambda n, b: (
             n * math.ceil(b / 8) / 1e9
         ),
-        "rounded to whole gigabytes": lambda n, b: round(n * b / 8 / 1e9),
         "rounded down to whole gigabytes": lambda n, b: n * b // 8 // 1e9,
         "2 bytes for each parameter, whatever bits says": lambda n, b: n * 2 / 1e9,
-        "divided by bits: more bits are more bytes": lambda n, b: n / b / 8 / 1e9,
-        "1024**2 * 1000 bytes: GB is 10**9": lambda n, b: n * b / 8 / 1024**2 / 1000,
-        "divided by 4, as if bits were counted in halves of a byte": lambda n, b: n * b / 4 / 1e9,
     },
-    variants=(lambda n_params, bits: (n_params / 1e9) * (bits / 8),),
     hints=(
         "n_params * bits are bits. 8 bits are a byte.",
         "1 GB is 10**9 bytes (1 GiB would be 2**30).",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab_utils.checking.checks import Exercise, close
+from lab_utils.checking.checks import Exercise, close, exact, one_of, whole
 
 LAB = "03_gradient_checkpointing"
 
@@ -59,13 +59,27 @@ KEEP_CHECKPOINTS = Exercise(
     name="keep_checkpoints",
     lab=LAB,
     reference=keep_checkpoints,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([1.0, 0.0]), [torch.tensor([[0.0, -1.0], [0.5, 0.5]])] * 4, 2),
-        (*random_chain(rng, 7), 3),  # the last segment is short
+        (*random_chain(rng, 7), 3),  # the last segment is one layer
+        (*random_chain(rng, 8), 3),  # the last segment is short
         (*random_chain(rng, 8), 2),
-        (*random_chain(rng, int(rng.integers(9, 12))), 4),
+        (*random_chain(rng, whole(rng, 9, 11)), 4),
         (*random_chain(rng, 3), 1),
+        (*random_chain(rng, 3), 3),
+        (*random_chain(rng, 2), 5),
+        (*random_chain(rng, 1), 1),
     ],
+    domain=lambda rng: (*random_chain(rng, whole(rng, 1, 12), whole(rng, 1, 4)), whole(rng, 1, 6)),
+    corners={
+        "a short last segment": lambda x, weights, k: len(weights) % k > 1,
+        "one layer in the last segment": lambda x, weights, k: k > 1 and len(weights) % k == 1,
+        "whole segments": lambda x, weights, k: k > 1 and len(weights) in (2 * k, 3 * k, 4 * k),
+        "segments of one layer": lambda x, weights, k: k == 1 < len(weights),
+        "one segment": lambda x, weights, k: k == len(weights) > 1,
+        "a segment with room left": lambda x, weights, k: k > len(weights),
+        "one layer": lambda x, weights, k: len(weights) == 1,
+    },
     same=close(rtol=1e-4, atol=1e-5),
     wrong={
         "x_n is kept as well: no segment begins there": chosen(
@@ -83,10 +97,6 @@ KEEP_CHECKPOINTS = Exercise(
         "k is taken as the number of segments: it is their length": chosen(
             which=lambda n, k: range(0, n, math.ceil(n / k))
         ),
-        "one layer too late: x_1, x_{k+1}, ...": chosen(which=lambda n, k: range(1, n + 1, k)),
-        "the last activation of each segment but x_0": chosen(
-            which=lambda n, k: [0, *range(2 * k - 1, n + 1, k)]
-        ),
         "the last, shorter segment is dropped": chosen(which=lambda n, k: range(0, n // k * k, k)),
         "tanh is forgotten": chosen(layer=lambda w, x: w @ x),
         "tanh comes before the weight": chosen(layer=lambda w, x: w @ torch.tanh(x)),
@@ -97,7 +107,6 @@ KEEP_CHECKPOINTS = Exercise(
         "every segment starts at x_0 again: go on from where you are": always_from_the_input,
         "in reversed order: x_0 comes first": lambda x, w, k: keep_checkpoints(x, w, k)[::-1],
     },
-    variants=(lambda x, weights, k: all_activations(x, weights)[: len(weights) : k],),
     hints=(
         "Walk through the weights with enumerate: before layer i runs, x is its input.",
         "Keep x where i is 0, k, 2k, ...: `if i % k == 0`. Then x = torch.tanh(weight @ x).",
@@ -111,14 +120,6 @@ def segment_peak(lengths: list[int]) -> int:
     return max(number + length for number, length in enumerate(lengths, 1))
 
 
-def segment_peak_backwards(lengths: list[int]) -> int:
-    checkpoints, peak = len(lengths), 0
-    for length in reversed(lengths):
-        peak = max(peak, checkpoints + length)
-        checkpoints -= 1
-    return peak
-
-
 def random_lengths(rng: np.random.Generator, n: int) -> list[int]:
     return [int(length) for length in rng.integers(1, 9, size=n)]
 
@@ -127,21 +128,42 @@ SEGMENT_PEAK = Exercise(
     name="segment_peak",
     lab=LAB,
     reference=segment_peak,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         ([4, 4, 4, 4],),
         ([9, 2, 3],),  # the longest segment comes when the other checkpoints are gone
         ([3, 3, 3, 7],),
+        ([2, 8, 1],),
+        ([2, 7, 7, 1, 1],),
         (random_lengths(rng, 5),),
         (random_lengths(rng, 9),),
         ([6],),
+        ([1, 1],),
     ],
-    same=close(rtol=0, atol=1e-6),
+    domain=lambda rng: (random_lengths(rng, whole(rng, 1, 10)),),
+    corners={
+        "equal segments": lambda lengths: len(set(lengths)) == 1 < len(lengths),
+        "the first segment needs most": lambda lengths: (
+            lengths[0] + 1 == segment_peak(lengths) > len(lengths) + lengths[-1]
+        ),
+        "the last segment needs most": lambda lengths: (
+            1 + lengths[0] < lengths[-1] + len(lengths) == segment_peak(lengths)
+        ),
+        "one in the middle needs most": lambda lengths: (
+            lengths[0] + 1 < segment_peak(lengths) > len(lengths) + lengths[-1]
+        ),
+        "the last longest of two needs most": lambda lengths: (
+            lengths.count(max(lengths)) == 2
+            and segment_peak(lengths) > lengths.index(max(lengths)) + 1 + max(lengths)
+        ),
+        "one segment": lambda lengths: len(lengths) == 1,
+    },
+    same=exact,
     wrong={
         "only the checkpoints are counted": len,
         "only the longest segment is counted: the checkpoints are kept as well": max,
         "no checkpointing: all activations are kept": lambda s: sum(s) + 1,
         "the sum of all segments: they are recomputed one at a time": sum,
-        "all checkpoints beside the longest segment: those of later segments are gone by then": lambda s: (
+        "all checkpoints beside the longest segment: later ones are gone by then": lambda s: (
             len(s) + max(s)
         ),
         "all checkpoints beside the last segment: another one may need more": lambda s: (
@@ -155,16 +177,7 @@ SEGMENT_PEAK = Exercise(
         "checkpoints in reversed order: the first segment has 1 beside it": lambda s: segment_peak(
             s[::-1]
         ),
-        "multiplied: keep them beside each other": lambda s: len(s) * max(s),
-        "the segments are taken as equally long": lambda s: len(s) + sum(s) / len(s),
-        "twice the square root of n: only for equal segments of that length": lambda s: (
-            2 * math.sqrt(sum(s))
-        ),
-        "the smallest need: the largest is asked": lambda s: min(
-            i + length for i, length in enumerate(s, 1)
-        ),
     },
-    variants=(segment_peak_backwards,),
     hints=(
         "While segment j (counted from 1) is live, the checkpoints of the segments 1..j are kept.",
         "Beside them, a live segment of length m holds m activations: its m - 1 inner ones and "
@@ -188,22 +201,29 @@ RECOMPUTED_LAYERS = Exercise(
     name="recomputed_layers",
     lab=LAB,
     reference=recomputed_layers,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (16, 4),
         (10, 4),
         (9, 1),
         (7, 7),
-        (int(rng.integers(20, 40)) * 5 + 2, 5),
-        (int(rng.integers(10, 20)) * 7, 7),
+        (5 * whole(rng, 20, 40) + 2, 5),
+        (7 * whole(rng, 10, 20), 7),
+        (5 * whole(rng, 3, 9) + 1, 5),
+        (3, 8),
     ],
-    same=close(rtol=0, atol=1e-6),
+    domain=lambda rng: (whole(rng, 1, 300), whole(rng, 1, 40)),
+    corners={
+        "a short last segment": lambda n, k: n % k > 1,
+        "one layer in the last segment": lambda n, k: k > 1 and n % k == 1,
+        "whole segments": lambda n, k: n % k == 0 and 1 < k < n,
+        "one segment": lambda n, k: n == k,
+        "segments of one layer": lambda n, k: k == 1,
+        "a segment with room left": lambda n, k: n < k,
+    },
+    same=exact,
     wrong={
         "the last segment is counted: it was never thrown away": lambda n, k: n,
-        "the recomputation is counted twice": lambda n, k: 2 * recomputed_layers(n, k),
-        "all forward steps are counted: only those beyond the first n are asked": lambda n, k: (
-            n + recomputed_layers(n, k)
-        ),
-        "a backward step is counted as two forward steps: only forward steps are asked": lambda n, k: (
+        "backward steps are counted as well: only forward steps are asked": lambda n, k: (
             recomputed_layers(n, k) + 2 * n
         ),
         "n - k: the last segment may be shorter than k": lambda n, k: n - k,
@@ -216,14 +236,12 @@ RECOMPUTED_LAYERS = Exercise(
             math.ceil(n / k) - 1
         ),
         "the number of segments": lambda n, k: math.ceil(n / k),
-        "each segment is rounded up to k layers": lambda n, k: math.ceil(n / k) * k,
         "always from the input: checkpoints are there to avoid that": lambda n, k: n * (n - 1) // 2,
         "the length of the last segment: that one is not recomputed": lambda n, k: last_length(
             n, k
         ),
         "k is taken as the number of segments": lambda n, k: n - n // k if k > 1 else 0,
     },
-    variants=(lambda n, k: sum(1 for layer in range(n) if layer // k != (n - 1) // k),),
     hints=(
         "All segments but the last are thrown away and run again, every layer of them once.",
         "There are math.ceil(n / k) segments; all but the last have exactly k layers.",
@@ -245,19 +263,34 @@ ACTIVATION_GIGABYTES = Exercise(
     name="activation_gigabytes",
     lab=LAB,
     reference=activation_gigabytes,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (512, 1, 4096, 32, 32),
-        (2048, 1, 4096, 32, 32),
-        (int(rng.integers(5, 20)) * 100, int(rng.integers(2, 9)), 5120, 40, 40),
-        (int(rng.integers(2, 6)) * 1000, 3, 1024, 16, int(rng.integers(12, 30))),
+        (2048, 1, 4096, 32, 24),
+        (100 * whole(rng, 5, 19), whole(rng, 2, 8), 5120, 40, 48),
+        (1000 * whole(rng, 2, 5), 3, 1024, 16, whole(rng, 17, 30)),
+        (64, 1, 64, 2, 1),
     ],
+    domain=lambda rng: (
+        whole(rng, 16, 8192),
+        whole(rng, 1, 16),
+        64 * (heads := whole(rng, 1, 64)),
+        heads,
+        whole(rng, 1, 80),
+    ),
+    corners={
+        "fewer layers than heads": lambda s, b, h, heads, layers: layers < heads,
+        "more layers than heads": lambda s, b, h, heads, layers: layers > heads,
+        "one sequence": lambda s, b, h, heads, layers: b == 1,
+        "several sequences": lambda s, b, h, heads, layers: b > 1,
+        "one layer": lambda s, b, h, heads, layers: layers == 1,
+        "less than one GB": lambda *sizes: activation_gigabytes(*sizes) < 1,
+    },
     same=close(rtol=1e-5, atol=0),
     wrong={
         "one layer only": lambda s, b, h, a, n: activation_gigabytes(s, b, h, a, 1),
         "only the linear part: the attention scores are missing": lambda s, b, h, a, n: (
             n * linear_part(s, b, h) / 1e9
         ),
-        "only the attention scores": lambda s, b, h, a, n: n * 5 * a * s * s * b / 1e9,
         "the batch is forgotten": lambda s, b, h, a, n: activation_gigabytes(s, 1, h, a, n),
         "the batch is missing in the attention part": lambda s, b, h, a, n: (
             n * (linear_part(s, b, h) + 5 * a * s * s) / 1e9
@@ -272,30 +305,16 @@ ACTIVATION_GIGABYTES = Exercise(
         "times 2 bytes: the formula counts bytes already, not elements": lambda s, b, h, a, n: (
             2 * activation_gigabytes(s, b, h, a, n)
         ),
-        "divided by 2, as if the formula counted bits of 16-bit numbers": lambda s, b, h, a, n: (
-            activation_gigabytes(s, b, h, a, n) / 2
-        ),
         "GiB (2**30 bytes): GB is 10**9": lambda s, b, h, a, n: (
             activation_gigabytes(s, b, h, a, n) * 1e9 / 2**30
         ),
-        "megabytes: GB is 10**9 bytes": lambda s, b, h, a, n: (
-            activation_gigabytes(s, b, h, a, n) * 1e3
-        ),
         "with full recomputation, 2 s b h: here nothing is recomputed": lambda s, b, h, a, n: (
             n * 2 * s * b * h / 1e9
-        ),
-        "the hidden size of one head": lambda s, b, h, a, n: activation_gigabytes(
-            s, b, h // a, a, n
         ),
         "the hidden size in the attention part: s*s scores for each head": lambda s, b, h, a, n: (
             n * (linear_part(s, b, h) + 5 * a * s * s * b * h) / 1e9
         ),
     },
-    variants=(
-        lambda sequence, batch, hidden, heads, layers: (
-            sequence * batch * hidden * layers * (34 + 5 * heads * sequence / hidden) / 1e9
-        ),
-    ),
     hints=(
         "One layer: 34 s b h + 5 a s**2 b bytes, with s = sequence, b = batch, h = hidden, a = "
         "heads.",
@@ -315,17 +334,6 @@ def page_transfers(touched: list[int], room: int) -> int:
             if len(on_gpu) == room:
                 on_gpu.pop(0)
         on_gpu.append(page)
-    return transfers
-
-
-def page_transfers_by_time(touched: list[int], room: int) -> int:
-    last_use, transfers = {}, 0
-    for time, page in enumerate(touched):
-        if page not in last_use:
-            transfers += 1
-            if len(last_use) == room:
-                del last_use[min(last_use, key=last_use.get)]
-        last_use[page] = time
     return transfers
 
 
@@ -357,14 +365,32 @@ PAGE_TRANSFERS = Exercise(
     name="page_transfers",
     lab=LAB,
     reference=page_transfers,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         ([0, 1, 2, 0, 1, 2], 3),
         ([0, 1, 2, 0, 1, 2], 2),  # one page too few
         ([0, 1, 0, 2, 0, 3, 0, 1], 2),  # a page that is used again and again stays
-        ([int(page) for page in rng.integers(0, 6, size=40)], 3),
-        ([int(page) for page in rng.integers(0, 9, size=60)], 5),
+        (rng.integers(0, 6, size=40).tolist(), 3),
+        (rng.integers(0, 9, size=60).tolist(), 5),
+        ([4, 4, 5, 4, 5, 5, 4], 1),
+        ([3, 7, 3], 9),
+        ([8], 1),
     ],
-    same=close(rtol=0, atol=1e-6),
+    domain=lambda rng: (
+        rng.integers(0, whole(rng, 1, 9), size=whole(rng, 1, 40)).tolist(),
+        whole(rng, 1, 8),
+    ),
+    corners={
+        "room for all pages": lambda touched, room: len(set(touched)) == room > 1,
+        "more room than pages": lambda touched, room: len(set(touched)) < room,
+        "one page too few": lambda touched, room: len(set(touched)) == room + 1 > 2,
+        "room for one page": lambda touched, room: room == 1 < len(touched),
+        "a page twice in a row": lambda touched, room: any(
+            a == b for a, b in zip(touched, touched[1:])
+        ),
+        "one touch": lambda touched, room: len(touched) == 1,
+        "the first page is not 0": lambda touched, room: touched[0] != 0,
+    },
+    same=exact,
     wrong={
         "every touch is counted: a page that is there need not move": lambda t, r: len(t),
         "every page is counted once: pages that had to leave come again": lambda t, r: len(set(t)),
@@ -383,10 +409,7 @@ PAGE_TRANSFERS = Exercise(
         "one page too few on the GPU: it has room for `room` pages": transfers_with(
             0, lambda room: room - 1
         ),
-        "room for one page only": transfers_with(0, lambda room: 1),
-        "the pages that fit": lambda t, r: r,
     },
-    variants=(page_transfers_by_time,),
     hints=(
         "Keep a list of the pages on the GPU, the least recently used first. It is empty in the "
         "beginning.",
@@ -405,14 +428,25 @@ SMALLEST_PAGED_RANK = Exercise(
     name="smallest_paged_rank",
     lab=LAB,
     reference=smallest_paged_rank,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (4096,),
         (11008,),
         (1000,),  # divides 100,000: 100 is enough
-        (int(rng.choice([320, 896, 2048, 3584, 5120])),),
-        (int(rng.integers(1000, 9000)) * 2 + 1,),
+        (800,),
+        (one_of(rng, 271, 2439, 11111),),  # divides 99,999: one element is missing
+        (one_of(rng, 320, 896, 2048, 3584, 5120),),
+        (2 * whole(rng, 500, 4500) + 1,),
+        (one_of(rng, 100_000, 131_072),),
     ],
-    same=close(rtol=0, atol=1e-6),
+    domain=lambda rng: (whole(rng, 64, 200_000),),
+    corners={
+        "100,000 elements exactly": lambda width: 100_000 % width == 0 < width < 100_000,
+        "one element is missing": lambda width: 99_999 % width == 0,
+        "rank 1": lambda width: width >= 100_000,
+        "nearest would be up": lambda width: 100_000 / width % 1 > 0.5,
+        "nearest would be down": lambda width: 0 < 100_000 / width % 1 < 0.5,
+    },
+    same=exact,
     wrong={
         "rounded down: that rank is still below 100,000 elements": lambda w: 100_000 // w,
         "rounded down plus 1: 100,000 elements exactly are enough": lambda w: 100_000 // w + 1,
@@ -422,13 +456,9 @@ SMALLEST_PAGED_RANK = Exercise(
         "half of it: A and B count each for itself, and elements count, not bytes": lambda w: (
             math.ceil(50_000 / w)
         ),
-        "a million elements: it is 1e5": lambda w: math.ceil(1_000_000 / w),
-        "10,000 elements: it is 1e5": lambda w: math.ceil(10_000 / w),
-        "2**17 elements: it is 1e5": lambda w: math.ceil(2**17 / w),
         "the largest rank that is not paged: one more is asked": lambda w: 99_999 // w,
         "the elements at that rank: the rank is asked": lambda w: math.ceil(100_000 / w) * w,
     },
-    variants=(lambda width: next(rank for rank in range(1, 100_001) if rank * width >= 100_000),),
     hints=(
         "A has rank * width elements, and so has B if the layer is square.",
         "Look for the smallest whole rank with rank * width >= 100_000: divide and round up.",

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab_utils.checking.checks import Exercise, close, exact
+from lab_utils.checking.checks import Exercise, close, decimal, exact, one_of, whole
 from lab_utils.checking.exercises.lab_01 import normal
+from lab_utils.checking.exercises.lab_04 import adapter_corners
 
 LAB = "06_qlora_finetune"
 END = 2  # the id of the end token in the examples, also used as padding there
@@ -21,11 +22,6 @@ def mask_labels(input_ids: Tensor, n_prompt: int, n_real: int) -> Tensor:
     labels[:n_prompt] = -100
     labels[n_real:] = -100
     return labels
-
-
-def mask_labels_where(input_ids: Tensor, n_prompt: int, n_real: int) -> Tensor:
-    position = torch.arange(len(input_ids))
-    return torch.where((position >= n_prompt) & (position < n_real), input_ids, -100)
 
 
 def labels_with(first=lambda p, n: p, last=lambda p, n: n, ignored: int = -100, change=None):
@@ -41,11 +37,15 @@ def labels_with(first=lambda p, n: p, last=lambda p, n: n, ignored: int = -100, 
 
 
 def token_row(
-    rng: np.random.Generator, n_prompt: int, n_answer: int, n_pad: int
+    rng: np.random.Generator, n_prompt: int, n_answer: int, n_pad: int, end: int = END
 ) -> tuple[Tensor, int, int]:
-    """Question, answer and end token, then padding with the very same token."""
+    """Question, answer and end token, then padding with the very same token. Each longer question
+    ends with one as well.
+    """
     body = rng.integers(5, 2000, n_prompt + n_answer - 1)
-    ids = torch.tensor([*body, END, *[END] * n_pad])
+    if n_prompt > 4:
+        body[n_prompt - 1] = end
+    ids = torch.tensor([*body, end, *[end] * n_pad])
     return ids, n_prompt, n_prompt + n_answer
 
 
@@ -53,17 +53,35 @@ MASK_LABELS = Exercise(
     name="mask_labels",
     lab=LAB,
     reference=mask_labels,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([1, 11, 12, 13, 21, 22, 2, 2, 2]), 4, 7),
-        token_row(rng, int(rng.integers(3, 9)), int(rng.integers(3, 9)), int(rng.integers(2, 6))),
+        token_row(rng, whole(rng, 3, 8), whole(rng, 3, 8), whole(rng, 2, 5)),
         token_row(rng, 6, 5, 0),  # nothing to pad
-        (
-            torch.tensor([1, 11, 2, 21, 2, 22, 23, 2, 2, 2]),
-            3,
-            8,
-        ),  # an answer of two turns: an end token inside it
+        # an answer of two turns: an end token inside it
+        (torch.tensor([1, 11, 2, 21, 2, 22, 23, 2, 2, 2]), 3, 8),
         token_row(rng, 2, 12, 3),
+        token_row(rng, 4, 1, 2),
+        token_row(rng, 1, 2, 1),
+        token_row(rng, 3, 4, 2, end=0),
     ],
+    domain=lambda rng: token_row(
+        rng,
+        whole(rng, 1, 9),
+        whole(rng, 1, 9),
+        one_of(rng, 0, 1, 3),
+        end=one_of(rng, 0, END, 50256),
+    ),
+    corners={
+        "no padding": lambda ids, n_prompt, n_real: n_real == len(ids),
+        "one padding token": lambda ids, n_prompt, n_real: n_real == len(ids) - 1,
+        "an answer of its end token alone": lambda ids, n_prompt, n_real: n_real == n_prompt + 1,
+        "an end token in the answer": lambda ids, n_prompt, n_real: (
+            ids[-1] in ids[n_prompt : n_real - 1]
+        ),
+        "an end token in the question": lambda ids, n_prompt, n_real: ids[-1] in ids[:n_prompt],
+        "another end token": lambda ids, n_prompt, n_real: ids[-1] != END,
+        "a question of one token": lambda ids, n_prompt, n_real: n_prompt == 1,
+    },
     same=exact,
     wrong={
         "every pad token is masked by its id: where padding is the end token, the model never "
@@ -92,7 +110,6 @@ MASK_LABELS = Exercise(
         "masked with 0, which is a token: -100 is what cross entropy leaves out": labels_with(
             ignored=0
         ),
-        "masked with -1: -100 is what cross entropy leaves out": labels_with(ignored=-1),
         "the question is kept and the answer masked": lambda ids, p, n: torch.where(
             (torch.arange(len(ids)) < p), ids, -100
         ),
@@ -100,7 +117,6 @@ MASK_LABELS = Exercise(
             change=lambda labels, ids, p, n: torch.roll(labels, -1)
         ),
     },
-    variants=(mask_labels_where,),
     hints=(
         "Copy first: labels = input_ids.clone(), or the caller's ids are changed.",
         "The answer stands at the positions n_prompt to n_real - 1, its end token included.",
@@ -118,18 +134,26 @@ TRAINABLE_SHARE = Exercise(
     name="trainable_share",
     lab=LAB,
     reference=trainable_share,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (512, 64, 8),
-        (320, 864, int(rng.integers(2, 16))),
-        (int(rng.integers(100, 5000)), int(rng.integers(100, 5000)), int(rng.integers(1, 64))),
+        (320, 864, whole(rng, 2, 15)),
+        (whole(rng, 100, 5000), whole(rng, 100, 5000), whole(rng, 1, 63)),
         (4096, 11008, 64),
+        (300, 300, 1),
+        (8, 20, 16),
     ],
-    same=close(rtol=1e-9, atol=0),
+    domain=lambda rng: (whole(rng, 2, 3000), whole(rng, 2, 3000), whole(rng, 1, 64)),
+    corners={
+        "rank 1": lambda n_in, n_out, rank: rank == 1,
+        "a square": lambda n_in, n_out, rank: n_in == n_out,
+        "wide": lambda n_in, n_out, rank: n_in > n_out,
+        "tall": lambda n_in, n_out, rank: n_in < n_out,
+        "more than the layer": lambda n_in, n_out, rank: rank * (n_in + n_out) > n_in * n_out,
+    },
+    same=close(rtol=1e-6, atol=0),
     wrong={
         "only A is counted: B has rank * n_out parameters": lambda i, o, r: r * i / (i * o),
         "only B is counted: A has rank * n_in parameters": lambda i, o, r: r * o / (i * o),
-        "A times B: their parameters are added": lambda i, o, r: r * i * r * o / (i * o),
-        "the rank is missing": lambda i, o, r: (i + o) / (i * o),
         "the parameters themselves: their share of the layer is asked": lambda i, o, r: r * (i + o),
         "the reduction, 1 minus the share": lambda i, o, r: 1 - r * (i + o) / (i * o),
         "in percent: a share between 0 and 1 is asked": lambda i, o, r: 100 * r * (i + o) / (i * o),
@@ -138,9 +162,7 @@ TRAINABLE_SHARE = Exercise(
         ),
         "the share upside down": lambda i, o, r: (i * o) / (r * (i + o)),
         "a square of n_in is taken for the layer": lambda i, o, r: r * (i + o) / (i * i),
-        "rank counted twice for each matrix": lambda i, o, r: 2 * r * (i + o) / (i * o),
     },
-    variants=(lambda n_in, n_out, rank: rank / n_in + rank / n_out,),
     hints=(
         "A is (rank, n_in), B is (n_out, rank).",
         "Together they have rank * n_in + rank * n_out parameters.",
@@ -156,12 +178,6 @@ def adapter_forward(
     return x @ weight.T + alpha / lora_a.shape[0] * (x @ lora_a.T @ lora_b.T)
 
 
-def adapter_forward_merged(
-    x: Tensor, weight: Tensor, lora_a: Tensor, lora_b: Tensor, alpha: float
-) -> Tensor:
-    return x @ (weight + alpha / len(lora_a) * lora_b @ lora_a).T
-
-
 def forward_scaled(scale):
     """A wrong adapter_forward: the adapter's part with another factor."""
     return lambda x, w, a, b, alpha: x @ w.T + scale(alpha, a.shape[0], b, x) * (x @ a.T @ b.T)
@@ -170,7 +186,7 @@ def forward_scaled(scale):
 def layer_inputs(
     rng: np.random.Generator, n: int, n_in: int, n_out: int, rank: int, alpha: float
 ) -> tuple:
-    """A batch, a weight (n_out, n_in) and adapters that have been trained, so that B is not zero."""
+    """A batch, a weight (n_out, n_in) and adapters that were trained, so that B is not zero."""
     return (
         normal(rng, n, n_in),
         normal(rng, n_out, n_in),
@@ -180,11 +196,16 @@ def layer_inputs(
     )
 
 
+def random_layer(rng: np.random.Generator) -> tuple:
+    sizes = [whole(rng, 1, n) for n in (6, 7, 7, 6)]
+    return layer_inputs(rng, *sizes, decimal(rng, 1, 32))
+
+
 ADAPTER_FORWARD = Exercise(
     name="adapter_forward",
     lab=LAB,
     reference=adapter_forward,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([[1.0, 2.0]]),
             torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
@@ -195,7 +216,16 @@ ADAPTER_FORWARD = Exercise(
         layer_inputs(rng, 5, 8, 6, 3, 16.0),
         layer_inputs(rng, 2, 6, 6, 4, 2.0),
         layer_inputs(rng, 7, 5, 9, 2, 8.0),
+        layer_inputs(rng, 3, 2, 4, 5, 8.0),
+        layer_inputs(rng, 3, 3, 3, 1, 1.0),
     ],
+    domain=random_layer,
+    corners=adapter_corners(lambda x, weight, a, b, alpha: (a, b, alpha))
+    | {
+        "one row": lambda x, *layer: len(x) == 1,
+        "as many rows as n_in": lambda x, *layer: x.shape[0] == x.shape[1],
+        "alpha is 1": lambda *layer: layer[-1] == 1,
+    },
     same=close(rtol=1e-4, atol=1e-4),
     wrong={
         "scaled by alpha: LoRA scales by alpha / rank": forward_scaled(
@@ -206,13 +236,6 @@ ADAPTER_FORWARD = Exercise(
         "scaled by alpha / sqrt(rank): that is rsLoRA": forward_scaled(
             lambda alpha, r, b, x: alpha / math.sqrt(r)
         ),
-        "scaled by 1 / rank: alpha is missing": forward_scaled(lambda alpha, r, b, x: 1 / r),
-        "divided by n_out in place of the rank": forward_scaled(
-            lambda alpha, r, b, x: alpha / (b.shape[0] + 1)
-        ),
-        "divided by n_in in place of the rank": forward_scaled(
-            lambda alpha, r, b, x: alpha / (x.shape[1] + 1.5)
-        ),
         "the adapter is taken off: it is added": forward_scaled(lambda alpha, r, b, x: -alpha / r),
         "the frozen weight is left out": lambda x, w, a, b, alpha: (
             alpha / a.shape[0] * (x @ a.T @ b.T)
@@ -222,7 +245,6 @@ ADAPTER_FORWARD = Exercise(
             alpha / a.shape[0] * (x @ w.T + x @ a.T @ b.T)
         ),
     },
-    variants=(adapter_forward_merged,),
     hints=(
         "torch stores a weight as (n_out, n_in): the layer computes x @ weight.T.",
         "The adapter's part is x @ lora_a.T @ lora_b.T: A touches x first.",
@@ -245,7 +267,7 @@ MERGE_ADAPTER = Exercise(
     name="merge_adapter",
     lab=LAB,
     reference=merge_adapter,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
             torch.tensor([[1.0, 2.0], [0.0, 1.0]]),
@@ -255,7 +277,12 @@ MERGE_ADAPTER = Exercise(
         layer_inputs(rng, 1, 8, 6, 3, 16.0)[1:],
         layer_inputs(rng, 1, 6, 6, 4, 2.0)[1:],
         layer_inputs(rng, 1, 5, 9, 2, 8.0)[1:],
+        layer_inputs(rng, 1, 2, 4, 5, 8.0)[1:],
+        layer_inputs(rng, 1, 3, 3, 1, 1.0)[1:],
     ],
+    domain=lambda rng: random_layer(rng)[1:],
+    corners=adapter_corners(lambda weight, a, b, alpha: (a, b, alpha))
+    | {"alpha is 1": lambda *layer: layer[-1] == 1},
     same=close(rtol=1e-4, atol=1e-4),
     wrong={
         "scaled by alpha: LoRA scales by alpha / rank": merge_scaled(lambda alpha, r, w: alpha),
@@ -264,23 +291,15 @@ MERGE_ADAPTER = Exercise(
         "scaled by alpha / sqrt(rank): that is rsLoRA": merge_scaled(
             lambda alpha, r, w: alpha / math.sqrt(r)
         ),
-        "scaled by 1 / rank: alpha is missing": merge_scaled(lambda alpha, r, w: 1 / r),
         "the adapter is taken off: that is unmerging": merge_scaled(lambda alpha, r, w: -alpha / r),
         "the update alone: it is added to the weight": lambda w, a, b, alpha: (
             alpha / a.shape[0] * (b @ a)
         ),
-        "the weight alone": lambda w, a, b, alpha: w.clone(),
-        "merged twice": merge_scaled(lambda alpha, r, w: 2 * alpha / r),
         "the weight is scaled as well": lambda w, a, b, alpha: alpha / a.shape[0] * (w + b @ a),
         "transposed: the weight is (n_out, n_in)": lambda w, a, b, alpha: (
             (w + alpha / a.shape[0] * (b @ a)).T
         ),
     },
-    variants=(
-        lambda weight, lora_a, lora_b, alpha: torch.addmm(
-            weight, lora_b, lora_a, alpha=alpha / len(lora_a)
-        ),
-    ),
     hints=(
         "The merged layer must give for every x what the layer and its adapter give together.",
         "lora_b @ lora_a has the weight's shape (n_out, n_in).",

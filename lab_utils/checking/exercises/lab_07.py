@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab_utils.checking.checks import Exercise, close, exact
+from lab_utils.checking.checks import Exercise, close, decimal, draw_until, exact, one_of, whole
 from lab_utils.checking.exercises.lab_01 import normal
+from lab_utils.checking.exercises.lab_04 import adapter_corners
 
 LAB = "07_peft_methods"
 
@@ -23,15 +24,26 @@ BOTTLENECK_PARAMETERS = Exercise(
     name="bottleneck_parameters",
     lab=LAB,
     reference=bottleneck_parameters,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (320, 16, 4),
-        (768, int(rng.integers(8, 64)), 12),
-        (int(rng.integers(100, 2000)), int(rng.integers(2, 90)), int(rng.integers(2, 40))),
+        (768, whole(rng, 8, 63), 12),
+        (whole(rng, 100, 2000), whole(rng, 2, 89), whole(rng, 2, 39)),
         (4096, 64, 32),
+        (7, 1, 1),
+        (3, 5, 2),
+        (6, 6, 3),
     ],
+    domain=lambda rng: (whole(rng, 2, 3000), whole(rng, 1, 200), whole(rng, 1, 40)),
+    corners={
+        "size 1": lambda hidden, size, n_layers: size == 1,
+        "one layer": lambda hidden, size, n_layers: n_layers == 1,
+        "no bottleneck": lambda hidden, size, n_layers: size > hidden,
+        "as wide as hidden": lambda hidden, size, n_layers: size == hidden,
+        "an odd number of layers": lambda hidden, size, n_layers: n_layers % 2 == 1,
+    },
     same=exact,
     wrong={
-        "one adapter in each layer: there are two, behind the attention and behind the MLP": lambda h, m, n: (
+        "one adapter in each layer: there are two, one behind the MLP as well": lambda h, m, n: (
             n * (2 * h * m + m + h)
         ),
         "the adapters of one layer only: multiply by n_layers": lambda h, m, n: (
@@ -42,25 +54,12 @@ BOTTLENECK_PARAMETERS = Exercise(
         ),
         "down has no bias here: it has size of them": lambda h, m, n: 2 * n * (2 * h * m + h),
         "up has no bias here: it has hidden of them": lambda h, m, n: 2 * n * (2 * h * m + m),
-        "both layers have hidden biases here: down has size of them": lambda h, m, n: (
-            2 * n * (2 * h * m + 2 * h)
-        ),
-        "both layers have size biases here: up has hidden of them": lambda h, m, n: (
-            2 * n * (2 * h * m + 2 * m)
-        ),
         "only down is counted: up leads back to hidden": lambda h, m, n: 2 * n * (h * m + m),
         "only up is counted: down leads from hidden to size": lambda h, m, n: 2 * n * (h * m + h),
-        "hidden + size in place of their product: a matrix is counted by its product": lambda h, m, n: (
+        "hidden + size: a matrix has as many numbers as their product": lambda h, m, n: (
             2 * n * (2 * (h + m) + m + h)
         ),
-        "a full hidden x hidden layer: the bottleneck is what makes it small": lambda h, m, n: (
-            2 * n * (h * h + h)
-        ),
-        "bytes: parameters are asked": lambda h, m, n: 8 * n * (2 * h * m + m + h),
     },
-    variants=(
-        lambda hidden, size, n_layers: n_layers * 2 * ((hidden + 1) * size + (size + 1) * hidden),
-    ),
     hints=(
         "down is a linear layer from hidden to size, up one from size to hidden; both have a bias.",
         "One adapter has hidden * size + size parameters in down, and size * hidden + hidden in "
@@ -74,10 +73,6 @@ BOTTLENECK_PARAMETERS = Exercise(
 # -------------------------------------------------------------------------------------- ia3_forward
 def ia3_forward(x: Tensor, weight: Tensor, factors: Tensor, feedforward: bool) -> Tensor:
     return (x * factors) @ weight.T if feedforward else (x @ weight.T) * factors
-
-
-def ia3_forward_merged(x: Tensor, weight: Tensor, factors: Tensor, feedforward: bool) -> Tensor:
-    return x @ (weight * (factors if feedforward else factors[:, None])).T
 
 
 def ia3_with(change):
@@ -95,11 +90,20 @@ def ia3_inputs(rng: np.random.Generator, n: int, width: int, feedforward: bool) 
     )
 
 
+def wide_ia3_inputs(
+    rng: np.random.Generator, n: int, n_in: int, n_out: int, feedforward: bool
+) -> tuple:
+    """A batch, a weight (n_out, n_in) and as many factors as are scaled."""
+    factors = 1 + 0.5 * normal(rng, n_in if feedforward else n_out)
+    factors[0] = -0.5
+    return normal(rng, n, n_in), normal(rng, n_out, n_in), factors, feedforward
+
+
 IA3_FORWARD = Exercise(
     name="ia3_forward",
     lab=LAB,
     reference=ia3_forward,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([[1.0, 2.0]]),
             torch.tensor([[1.0, 3.0], [0.0, 1.0]]),
@@ -114,13 +118,34 @@ IA3_FORWARD = Exercise(
         ),
         ia3_inputs(rng, 5, 6, False),
         ia3_inputs(rng, 3, 7, True),
+        wide_ia3_inputs(rng, 4, 2, 3, False),
+        wide_ia3_inputs(rng, 4, 2, 3, True),
+        wide_ia3_inputs(rng, 3, 3, 2, False),
+        wide_ia3_inputs(rng, 2, 5, 2, True),
     ],
+    domain=lambda rng: wide_ia3_inputs(
+        rng, whole(rng, 1, 6), whole(rng, 1, 7), whole(rng, 1, 7), one_of(rng, False, True)
+    ),
+    corners={
+        "more out than in": lambda x, w, f, feedforward: not feedforward and len(w) > w.shape[1],
+        "fewer out than in": lambda x, w, f, feedforward: not feedforward and len(w) < w.shape[1],
+        "more out, scaled before": lambda x, w, f, feedforward: feedforward and len(w) > w.shape[1],
+        "fewer out, scaled before": lambda x, w, f, feedforward: (
+            feedforward and len(w) < w.shape[1]
+        ),
+        "a square": lambda x, w, f, feedforward: not feedforward and len(w) == w.shape[1] > 2,
+        "a square, scaled before": lambda x, w, f, feedforward: (
+            feedforward and len(w) == w.shape[1] > 2
+        ),
+        "a negative factor": lambda x, w, f, feedforward: bool((f < 0).any()),
+        "as many rows as n_out": lambda x, w, f, feedforward: len(x) == len(w),
+    },
     same=close(rtol=1e-4, atol=1e-4),
     wrong={
-        "the output is always scaled: in the MLP, IA3 scales what goes into down_proj": lambda x, w, f, feedforward: (
+        "the output is always scaled: not if `feedforward`": lambda x, w, f, feedforward: (
             (x @ w.T) * f
         ),
-        "the input is always scaled: keys and values are scaled after their layer": lambda x, w, f, feedforward: (
+        "the input is always scaled: only if `feedforward`": lambda x, w, f, feedforward: (
             (x * f) @ w.T
         ),
         "input and output are exchanged": lambda x, w, f, feedforward: ia3_forward(
@@ -130,18 +155,13 @@ IA3_FORWARD = Exercise(
         "the factors are added: they multiply": lambda x, w, f, feedforward: (
             (x + f) @ w.T if feedforward else x @ w.T + f
         ),
-        "1 + factors: they start at one, and the scaled result takes the place of the unscaled": ia3_with(
-            lambda f: 1 + f
-        ),
+        "1 + factors: they start at one, so that nothing changes": ia3_with(lambda f: 1 + f),
         "divided by the factors": ia3_with(lambda f: 1 / f),
         "the factors are left out": ia3_with(torch.ones_like),
-        "the mean factor for all: each unit has its own": ia3_with(lambda f: f.mean().expand_as(f)),
         "weight is not transposed: torch stores it as (n_out, n_in)": lambda x, w, f, feedforward: (
             ia3_forward(x, w.T, f, feedforward)
         ),
-        "the factors are squared: they are used once": ia3_with(torch.square),
     },
-    variants=(ia3_forward_merged,),
     hints=(
         "A linear layer computes x @ weight.T. IA3 multiplies element by element, by * and not by "
         "@.",
@@ -156,13 +176,6 @@ def add_two_adapters(
     weight: Tensor, a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor, alpha: float, share: float
 ) -> Tensor:
     return weight + alpha / a1.shape[0] * ((1 - share) * b1 @ a1 + share * b2 @ a2)
-
-
-def add_two_adapters_stacked(
-    weight: Tensor, a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor, alpha: float, share: float
-) -> Tensor:
-    a = torch.cat([(1 - share) * a1, share * a2])
-    return weight + alpha / len(a1) * torch.cat([b1, b2], dim=1) @ a
 
 
 def sum_with(first=lambda s: 1 - s, second=lambda s: s, scale=lambda alpha, rank: alpha / rank):
@@ -194,11 +207,16 @@ def two_adapters(
     return normal(rng, n_out, n_in), *pair, alpha, share
 
 
+def random_pair(rng: np.random.Generator) -> tuple:
+    sizes = whole(rng, 1, 7), whole(rng, 1, 7), whole(rng, 1, 5)
+    return two_adapters(rng, *sizes, decimal(rng, 1, 32), round(rng.uniform(0, 1), 2))
+
+
 ADD_TWO_ADAPTERS = Exercise(
     name="add_two_adapters",
     lab=LAB,
     reference=add_two_adapters,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.eye(2),
             torch.tensor([[1.0, 0.0]]),
@@ -211,10 +229,20 @@ ADD_TWO_ADAPTERS = Exercise(
         two_adapters(rng, 6, 5, 3, 16.0, 0.3),
         two_adapters(rng, 5, 7, 2, 8.0, 0.75),
         two_adapters(rng, 6, 6, 4, 2.0, 0.1),
+        two_adapters(rng, 2, 3, 4, 6.0, 0.6),
+        two_adapters(rng, 3, 3, 3, 1.0, 0.0),
+        two_adapters(rng, 3, 4, 2, 4.0, 1.0),
     ],
+    domain=random_pair,
+    corners=adapter_corners(lambda w, a1, b1, a2, b2, alpha, share: (a1, b1, alpha))
+    | {
+        "the first alone": lambda *arguments: arguments[-1] == 0,
+        "the second alone": lambda *arguments: arguments[-1] == 1,
+        "more of the second": lambda *arguments: 0.5 < arguments[-1] < 1,
+    },
     same=close(rtol=1e-4, atol=1e-4),
     wrong={
-        "the A's and the B's are averaged apart: then the B of one meets the A of the other": factors_with(
+        "the A's and the B's are averaged apart: make each update first": factors_with(
             lambda s: 1 - s, lambda s: s
         ),
         "the roots of the weights go to the A's and the B's: that is PEFT's linear, with its "
@@ -225,10 +253,6 @@ ADD_TWO_ADAPTERS = Exercise(
             lambda s: s, lambda s: 1 - s
         ),
         "both adapters are added whole": sum_with(lambda s: 1, lambda s: 1),
-        "half of each, whatever the share": sum_with(lambda s: 0.5, lambda s: 0.5),
-        "the first adapter is added whole": sum_with(first=lambda s: 1),
-        "the second adapter is missing": sum_with(second=lambda s: 0),
-        "the first adapter is missing": sum_with(first=lambda s: 0),
         "scaled by alpha: LoRA scales by alpha / rank": sum_with(scale=lambda alpha, rank: alpha),
         "not scaled: LoRA scales by alpha / rank": sum_with(scale=lambda alpha, rank: 1),
         "alpha / (2 rank): stacking two adapters does not change the scale of each": sum_with(
@@ -238,7 +262,6 @@ ADD_TWO_ADAPTERS = Exercise(
             torch.zeros_like(w), *rest
         ),
     },
-    variants=(add_two_adapters_stacked,),
     hints=(
         "Each adapter changes the weight by alpha / rank * B @ A. Make the two updates first, "
         "then add them.",
@@ -254,18 +277,37 @@ def replay_rows(n_rows: int, share: float) -> int:
     return round(n_rows * share / (1 - share))
 
 
+def far_from_half(n_rows: int, share: float) -> bool:
+    """No number of rows just between two whole ones, where both are the nearest."""
+    return abs(n_rows * share / (1 - share) % 1 - 0.5) > 1e-3
+
+
 REPLAY_ROWS = Exercise(
     name="replay_rows",
     lab=LAB,
     reference=replay_rows,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (300, 0.25),
-        (int(rng.integers(50, 400)) * 4, 0.2),
-        (int(rng.integers(100, 900)) * 3 + 1, 0.4),  # a third over: rounding matters
+        (4 * whole(rng, 50, 400), 0.2),
+        (3 * whole(rng, 100, 900) + 1, 0.4),  # two thirds over: rounding matters
         (1218, 0.1),
         (500, 0.5),
         (777, 0.0),
+        (10, 0.9),
+        (2, 0.1),
     ],
+    domain=lambda rng: draw_until(
+        far_from_half,
+        lambda: (whole(rng, 1, 5000), one_of(rng, *np.arange(0, 0.95, 0.05).tolist())),
+    ),
+    corners={
+        "no replay": lambda n_rows, share: share == 0,
+        "half and half": lambda n_rows, share: share == 0.5,
+        "more replay than rows": lambda n_rows, share: share > 0.5,
+        "rounded up": lambda n_rows, share: n_rows * share / (1 - share) % 1 > 0.6,
+        "rounded down": lambda n_rows, share: 0.1 < n_rows * share / (1 - share) % 1 < 0.4,
+        "rounded down to none": lambda n_rows, share: 0 < n_rows * share / (1 - share) < 0.4,
+    },
     same=exact,
     wrong={
         "share of the old rows: of all rows, new and old, is asked": lambda n, s: round(n * s),
@@ -277,19 +319,10 @@ REPLAY_ROWS = Exercise(
             n * s / (1 + s)
         ),
         "upside down: old rows for each new one": lambda n, s: round(n * (1 - s) / s) if s else 0,
-        "half of it is missing: replay makes up share, not share / 2": lambda n, s: round(
-            n * s / (1 - s) / 2
-        ),
-        "n_rows / share: the rows that you have are 1 - share of all": lambda n, s: (
-            round(n / s) if s else 0
-        ),
         "always rounded up, also where nothing is to be rounded": lambda n, s: (
             math.floor(n * s / (1 - s)) + 1 if s else 0
         ),
-        "one row too few": lambda n, s: max(round(n * s / (1 - s)) - 1, 0),
-        "the share squared": lambda n, s: round(n * s * s / (1 - s)),
     },
-    variants=(lambda n_rows, share: round(n_rows / (1 - share) - n_rows),),
     hints=(
         "Of all the rows in the end, 1 - share are the n_rows that you have.",
         "So there are n_rows / (1 - share) in the end. How many of them are new?",
@@ -302,11 +335,6 @@ REPLAY_ROWS = Exercise(
 def lost_and_gained(before: Tensor, after: Tensor) -> tuple[float, float]:
     n = len(before)
     return (before & ~after).sum().item() / n, (~before & after).sum().item() / n
-
-
-def lost_and_gained_loop(before: Tensor, after: Tensor) -> tuple[float, float]:
-    pairs = list(zip(before.tolist(), after.tolist(), strict=True))
-    return pairs.count((True, False)) / len(pairs), pairs.count((False, True)) / len(pairs)
 
 
 def solved(
@@ -324,23 +352,41 @@ def solved(
     return before, after
 
 
+def random_tasks(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    n = whole(rng, 1, 30)
+    return torch.from_numpy(rng.random(n) < rng.random()), torch.from_numpy(
+        rng.random(n) < rng.random()
+    )
+
+
 LOST_AND_GAINED = Exercise(
     name="lost_and_gained",
     lab=LAB,
     reference=lost_and_gained,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             torch.tensor([True, True, True, True, False]),
             torch.tensor([True, False, False, True, True]),
         ),
         solved(rng, 40, 0.9, 0.6),
         solved(rng, 57, 0.7, 0.5),
-        (
-            torch.tensor([True, True, False]),
-            torch.tensor([True, True, False]),
-        ),  # nothing lost, nothing gained
+        # nothing lost, nothing gained
+        (torch.tensor([True, True, False]), torch.tensor([True, True, False])),
+        (torch.tensor([True, False, False]), torch.tensor([True, True, True])),
+        (torch.tensor([True, True]), torch.tensor([False, False])),
+        (torch.tensor([False]), torch.tensor([True])),
     ],
-    same=close(rtol=1e-6, atol=1e-9),
+    domain=random_tasks,
+    corners={
+        "nothing has changed": lambda before, after: torch.equal(before, after),
+        "gained and nothing lost": lambda before, after: (
+            before.any() and bool((after >= before).all()) and not torch.equal(before, after)
+        ),
+        "all are lost": lambda before, after: bool(before.all()) and not after.any(),
+        "more lost than gained": lambda before, after: before.sum() > after.sum() > 0,
+        "one task": lambda before, after: len(before) == 1,
+    },
+    same=close(rtol=1e-5, atol=1e-6),
     wrong={
         "lost and gained are exchanged": lambda b, a: lost_and_gained(a, b),
         "the difference of the means: gains hide losses in it": lambda b, a: (
@@ -355,21 +401,12 @@ LOST_AND_GAINED = Exercise(
             (b & ~a).sum().item() / len(b),
             (~b & a).sum().item() / max((~b).sum().item(), 1),
         ),
-        "both of their own groups: of all tasks is asked": lambda b, a: (
-            (b & ~a).sum().item() / max(b.sum().item(), 1),
-            (~b & a).sum().item() / max((~b).sum().item(), 1),
-        ),
         "numbers of tasks: shares are asked": lambda b, a: (
             (b & ~a).sum().item(),
             (~b & a).sum().item(),
         ),
-        "all tasks that changed, twice": lambda b, a: ((b != a).sum().item() / len(b),) * 2,
         "what is solved before and after is no loss": lambda b, a: (
             (b & a).sum().item() / len(b),
-            (~b & a).sum().item() / len(b),
-        ),
-        "what was never solved is no loss: it must have been solved before": lambda b, a: (
-            (~a).sum().item() / len(b),
             (~b & a).sum().item() / len(b),
         ),
         "what was solved all along is no gain: it must not have been solved before": lambda b, a: (
@@ -380,12 +417,7 @@ LOST_AND_GAINED = Exercise(
             b.sum().item() / len(b),
             a.sum().item() / len(b),
         ),
-        "the loss is negative here: it is a share from 0 to 1": lambda b, a: (
-            -(b & ~a).sum().item() / len(b),
-            (~b & a).sum().item() / len(b),
-        ),
     },
-    variants=(lost_and_gained_loop,),
     hints=(
         "`before & ~after` is True where a task was solved before and no longer is.",
         "`.sum().item()` counts the True ones; divide by len(before), the number of all tasks.",

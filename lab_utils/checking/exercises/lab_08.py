@@ -5,13 +5,12 @@ budget, and break-even.
 import copy
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lab_utils.checking.checks import Exercise, close, exact
+from lab_utils.checking.checks import Exercise, close, decimal, draw_until, exact, one_of, whole
 
 LAB = "08_gemini_tuning"
 
@@ -36,24 +35,6 @@ def row_flaws(line: str) -> list[int]:
         int(roles[-1] != "model"),
         int(not all(t.strip() for t in texts)),
     ]
-
-
-def row_flaws_by_loops(line: str) -> list[int]:
-    flaws = [0] * 5
-    try:
-        contents = dict(json.loads(line) if line.lstrip().startswith("{") else None).get("contents")
-    except (ValueError, TypeError):
-        return [1, 0, 0, 0, 0]
-    if type(contents) is not list or len(contents) == 0:
-        flaws[1] = 1
-        return flaws
-    for content in contents:
-        if content["role"] not in ("user", "model"):
-            flaws[2] = 1
-        if any(part["text"].strip() == "" for part in content["parts"]):
-            flaws[4] = 1
-    flaws[3] = 0 if contents[-1]["role"] == "model" else 1
-    return flaws
 
 
 def judged(
@@ -95,10 +76,10 @@ def first_flaw_only(line: str) -> list[int]:
     return [int(flaw and not any(flaws[:i])) for i, flaw in enumerate(flaws)]
 
 
-def row_line(*turns: tuple[str, str]) -> str:
-    return json.dumps(
-        {"contents": [{"role": role, "parts": [{"text": text}]} for role, text in turns]}
-    )
+def row_line(*turns: tuple[str, ...]) -> str:
+    """A row of messages, each a role and its texts."""
+    messages = [{"role": role, "parts": [{"text": t} for t in texts]} for role, *texts in turns]
+    return json.dumps({"contents": messages})
 
 
 def row_lines(rng: np.random.Generator) -> list[tuple[str]]:
@@ -115,9 +96,16 @@ def row_lines(rng: np.random.Generator) -> list[tuple[str]]:
             good,
             good[: int(rng.integers(20, len(good) - 5))],  # cut off
             json.dumps([json.loads(good)]),  # an array
-            json.dumps({"messages": []}),
-            json.dumps({"contents": []}),
-            json.dumps({"contents": "text"}),
+            *NO_ROWS,
+            "\n " + good + "\n",
+            row_line((user[0], "Who?", " "), model),
+            row_line(user, (model[0], "Greece.", "")),
+            row_line(user, ("tool", "7"), model),
+            row_line(user, (model[0], "\t"), user, model),
+            row_line(user, (model[0], "y")),
+            row_line(model),
+            row_line(("User", user[1]), model),
+            row_line(("tool", " ")),
             row_line(user, model, user),
             row_line(("system", "You are Pavlos."), user, model),
             row_line(user, ("model", " \n")),
@@ -129,12 +117,91 @@ def row_lines(rng: np.random.Generator) -> list[tuple[str]]:
     ]
 
 
+ROLES = ("user", "model", "user", "model", "assistant", "system", "User")
+TEXTS = ("Where is Feta from?", "Greece.", "y", "7", "", " ", "\n\t", "φέτα", " a ")
+NO_ROWS = (
+    "null",
+    "17",
+    '"contents"',
+    "true",
+    "[]",
+    '["contents"]',
+    "",
+    "{",
+    "{}",
+    '{"contents": null}',
+    '{"contents": {}}',
+    '{"contents": {"role": "user"}}',
+    '{"contents": []}',
+    '{"contents": "user"}',
+    '{"contents": 3}',
+    '{"messages": [1]}',
+)
+
+
+def random_line(rng: np.random.Generator) -> tuple[str]:
+    """Messages of any roles with one or two texts each; now and then no row at all."""
+    if rng.random() < 0.3:
+        return (one_of(rng, *NO_ROWS),)
+    turns = [
+        (one_of(rng, *ROLES), *(one_of(rng, *TEXTS[: one_of(rng, 3, 9)]) for _ in range(n_texts)))
+        for n_texts in rng.integers(1, 3, size=whole(rng, 1, 4))
+    ]
+    return (row_line(*turns) + one_of(rng, "", "\n"),)
+
+
+def flaws_are(*wanted: int) -> Callable[[str], bool]:
+    return lambda line: row_flaws(line) == list(wanted)
+
+
+def texts_of(line: str) -> list[list[str]]:
+    """The texts of each message, or none."""
+    if any(row_flaws(line)[:2]):
+        return []
+    messages = json.loads(line)["contents"]
+    return [[part["text"] for part in message["parts"]] for message in messages]
+
+
 ROW_FLAWS = Exercise(
     name="row_flaws",
     lab=LAB,
     reference=row_flaws,
-    make_inputs=row_lines,
+    cases=row_lines,
+    domain=random_line,
+    corners={
+        "no flaw": flaws_are(0, 0, 0, 0, 0),
+        "a role and the last word": flaws_are(0, 0, 1, 1, 0),
+        "a role alone": flaws_are(0, 0, 1, 0, 0),
+        "the last word alone": flaws_are(0, 0, 0, 1, 0),
+        "a blank text alone": flaws_are(0, 0, 0, 0, 1),
+        "all three": flaws_are(0, 0, 1, 1, 1),
+        "null": lambda line: line == "null",
+        "a number": lambda line: line == "17",
+        "a text": lambda line: line == '"contents"',
+        "a list": lambda line: line.startswith("[{"),
+        "an empty line": lambda line: line == "",
+        "contents is null": lambda line: line == '{"contents": null}',
+        "contents is an object": lambda line: line == '{"contents": {"role": "user"}}',
+        "contents is empty": lambda line: line == '{"contents": []}',
+        "contents is a text": lambda line: line == '{"contents": "user"}',
+        "no contents": lambda line: line == "{}",
+        "a blank second text": lambda line: any(
+            len(texts) > 1 and texts[0].strip() and not texts[1].strip() for texts in texts_of(line)
+        ),
+        "a blank text in the middle": lambda line: any(
+            not texts[0].strip() for texts in texts_of(line)[1:-1]
+        ),
+        "a bad role in the middle": lambda line: (
+            row_flaws(line)[:4] == [0, 0, 1, 0]
+            and json.loads(line)["contents"][0]["role"] == "user"
+        ),
+        "an answer of one character": lambda line: any(
+            len(text) == 1 for text in sum(texts_of(line)[-1:], [])
+        ),
+        "one message": lambda line: len(texts_of(line)) == 1,
+    },
     same=exact,
+    yes_or_no=True,
     wrong={
         '"assistant" is taken for a role: the service calls it "model"': judged(
             roles=("user", "model", "assistant")
@@ -146,7 +213,6 @@ ROW_FLAWS = Exercise(
         "the first message is looked at for the last word": judged(
             last=lambda names: names[0] != "model"
         ),
-        "the last word is asked of the user": judged(last=lambda names: names[-1] != "user"),
         "the last word: it is enough for you that the model speaks anywhere": judged(
             last=lambda names: "model" not in names
         ),
@@ -154,7 +220,6 @@ ROW_FLAWS = Exercise(
             blank=lambda texts: not all(texts)
         ),
         "only the last text is looked at": judged(blank=lambda texts: not texts[-1].strip()),
-        "only the first text is looked at": judged(blank=lambda texts: not texts[0].strip()),
         "a row counts as empty only if all its texts are": judged(
             blank=lambda texts: not any(t.strip() for t in texts)
         ),
@@ -166,14 +231,10 @@ ROW_FLAWS = Exercise(
         "1 and 0 are swapped: 1 means that something is wrong": lambda line: [
             1 - flaw for flaw in row_flaws(line)
         ],
-        "the flaws are counted: one 0 or 1 for each question": lambda line: (
-            [sum(row_flaws(line))] * 5
-        ),
         "a line that cannot be parsed breaks your function": lambda line: row_flaws(
             json.dumps(json.loads(line))
         ),
     },
-    variants=(row_flaws_by_loops,),
     hints=(
         "json.loads raises ValueError for what is no JSON. Also look at what it returns: "
         "isinstance(row, dict).",
@@ -190,25 +251,31 @@ def dollars_of_tuning(row_tokens: list[int], epochs: int, dollars_per_million: f
     return sum(row_tokens) * epochs * dollars_per_million / 1e6
 
 
-def dollars_epoch_by_epoch(row_tokens: list[int], epochs: int, dollars_per_million: float) -> float:
-    dollars = 0.0
-    for _ in range(epochs):
-        for tokens in row_tokens:
-            dollars += tokens / 1_000_000 * dollars_per_million
-    return dollars
-
-
 DOLLARS_OF_TUNING = Exercise(
     name="dollars_of_tuning",
     lab=LAB,
     reference=dollars_of_tuning,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         ([100, 120, 80], 3, 5.0),
         (rng.integers(50, 200, size=1218).tolist(), 3, 1.5),
         (rng.integers(50, 200, size=7).tolist(), 4, 25.0),
         (rng.integers(10_000, 100_000, size=40).tolist(), 2, 3.0),
+        ([57], 1, 0.3),
+        ([70, 70, 20], 3, 1.0),
     ],
-    same=close(rtol=1e-6, atol=1e-12),
+    domain=lambda rng: (
+        rng.integers(1, 300, size=whole(rng, 1, 50)).tolist(),
+        whole(rng, 1, 10),
+        decimal(rng, 0.1, 50),
+    ),
+    corners={
+        "one epoch": lambda tokens, epochs, price: epochs == 1,
+        "one row": lambda tokens, epochs, price: len(tokens) == 1,
+        "equal rows": lambda tokens, epochs, price: len(set(tokens)) < len(tokens),
+        "a price below 1": lambda tokens, epochs, price: price < 1,
+        "more than a million tokens": lambda tokens, epochs, price: sum(tokens) > 1e6,
+    },
+    same=close(rtol=1e-5, atol=0),
     wrong={
         "one epoch only: every epoch reads the file again, and is billed": lambda t, e, p: (
             sum(t) * p / 1e6
@@ -220,20 +287,12 @@ DOLLARS_OF_TUNING = Exercise(
         "the longest row for every row: no padding is billed": lambda t, e, p: (
             max(t) * len(t) * e * p / 1e6
         ),
-        "divided by the epochs": lambda t, e, p: sum(t) / e * p / 1e6,
         "one epoch is left out": lambda t, e, p: sum(t) * (e - 1) * p / 1e6,
-        "one epoch too many": lambda t, e, p: sum(t) * (e + 1) * p / 1e6,
-        "the tokens to the power of epochs": lambda t, e, p: float(sum(t)) ** e * p / 1e6,
-        "divided by the price": lambda t, e, p: sum(t) * e / p / 1e6,
         "whole millions only: a part of a million is billed as a part": lambda t, e, p: (
             math.ceil(sum(t) * e / 1e6) * p
         ),
-        "this is the number of million tokens: the price is missing": lambda t, e, p: (
-            sum(t) * e / 1e6
-        ),
         "cents: the price is in dollars": lambda t, e, p: sum(t) * e * p / 1e4,
     },
-    variants=(dollars_epoch_by_epoch,),
     hints=(
         "Every epoch reads every token once. How many tokens are read in all?",
         "sum(row_tokens) * epochs tokens, at dollars_per_million / 1e6 for each.",
@@ -249,11 +308,6 @@ def retry_delay(body: dict, retry_after: str, default: float) -> float:
     return float(retry_after) if retry_after else default
 
 
-def retry_delay_by_pattern(body: dict, retry_after: str, default: float) -> float:
-    found = re.search(r'"retryDelay": "([0-9.]+)s"', json.dumps(body))
-    return float(found[1] if found else retry_after or default)
-
-
 def told(body: dict) -> list[float]:
     return [
         float(d["retryDelay"][:-1])
@@ -266,14 +320,18 @@ def header(retry_after: str) -> list[float]:
     return [float(retry_after)] if retry_after else []
 
 
-def error_body(delay: str | None, *others: str) -> dict[str, Any]:
+def error_body(
+    delay: str | None, *others: str, first: bool = False, code: int = 429
+) -> dict[str, Any]:
+    """A reply of the service: what was too much, and after that, or first, how long to wait."""
     form = "type.googleapis.com/google.rpc."
     details: list[dict] = [
         {"@type": f"{form}QuotaFailure", "violations": [{"quotaId": other}]} for other in others
     ]
     if delay is not None:
-        details.append({"@type": f"{form}RetryInfo", "retryDelay": delay})
-    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}}
+        place = 0 if first else len(details)
+        details.insert(place, {"@type": f"{form}RetryInfo", "retryDelay": delay})
+    return {"error": {"code": code, "status": "RESOURCE_EXHAUSTED", "details": details}}
 
 
 def first_detail_only(body: dict, retry_after: str, default: float) -> float:
@@ -282,23 +340,62 @@ def first_detail_only(body: dict, retry_after: str, default: float) -> float:
     return retry_delay(cut, retry_after, default)
 
 
+def random_error(rng: np.random.Generator) -> tuple[dict, str, float]:
+    delay = one_of(rng, None, "0s", f"{whole(rng, 1, 90)}s", f"{decimal(rng, 0.1, 90):.2f}s")
+    others = ("PerMinute", "PerDay", "PerModel")[: whole(rng, 1, 3)]
+    body = one_of(rng, error_body(delay, *others), error_body(delay), {}, {"error": {}})
+    return body, one_of(rng, "", "0", str(whole(rng, 1, 120))), float(whole(rng, 1, 9))
+
+
+def delays_in(body: dict) -> list[str]:
+    """What each detail says about the delay, "" where it says nothing."""
+    return [detail.get("retryDelay", "") for detail in body.get("error", {}).get("details", [])]
+
+
 RETRY_DELAY = Exercise(
     name="retry_delay",
     lab=LAB,
     reference=retry_delay,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (error_body("37s", "GenerateRequestsPerMinute"), "", 2.0),  # the delay is the second detail
-        (
-            error_body(f"{rng.integers(3, 30)}.5s"),
-            "60",
-            2.0,
-        ),  # body and header: the body is nearer to the quota
+        # body and header: the body is nearer to the quota
+        (error_body(f"{rng.integers(3, 30)}.5s"), "60", 2.0),
         (error_body("90s"), "4", 2.0),
         (error_body(None, "GenerateRequestsPerMinute"), str(rng.integers(5, 50)), 2.0),
         ({"error": {"code": 503}}, "", float(rng.integers(3, 9))),
         (error_body("0s"), "60", 2.0),  # it may be asked at once
+        ({}, "9", 2.0),
+        ({}, "", 5.0),
+        (error_body(None), "0", 2.0),
+        ({"error": {"code": 503, "status": "UNAVAILABLE"}}, "75", 2.0),
+        (error_body("12s", "PerMinute", "PerDay", first=True), "", 2.0),
+        (error_body("8s", "PerMinute", "PerDay"), "", 2.0),
+        (error_body("4s", "PerMinute", code=503), "30", 2.0),
     ],
-    same=close(rtol=1e-6, atol=1e-9),
+    domain=random_error,
+    corners={
+        "no error in the reply": lambda body, header, default: body == {} and header != "",
+        "nothing is said": lambda body, header, default: body == {} and header == "",
+        "no details": lambda body, header, default: "details" not in body.get("error", body),
+        "details without a delay": lambda body, header, default: (
+            delays_in(body) != [] and not any(delays_in(body))
+        ),
+        "the first of several details": lambda body, header, default: (
+            len(delays_in(body)) > 1 and delays_in(body)[0] != ""
+        ),
+        "the third detail": lambda body, header, default: delays_in(body)[:2] == ["", ""],
+        "the header says 0": lambda body, header, default: header == "0",
+        "the body says 0": lambda body, header, default: "0s" in delays_in(body),
+        "another code than 429": lambda body, header, default: (
+            body.get("error", {}).get("code") == 503 and any(delays_in(body))
+        ),
+        "more than a minute in the body": lambda body, header, default: "90s" in delays_in(body),
+        "more than a minute in the header": lambda body, header, default: header == "75",
+        "a part of a second": lambda body, header, default: any(
+            "." in delay for delay in delays_in(body)
+        ),
+    },
+    same=close(rtol=1e-5, atol=1e-6),
     wrong={
         "the header comes first: RetryInfo knows the quota, ask it first": lambda b, h, d: [
             *header(h),
@@ -308,27 +405,21 @@ RETRY_DELAY = Exercise(
         "the header is not read": lambda b, h, d: [*told(b), d][0],
         "the body is not read": lambda b, h, d: [*header(h), d][0],
         "always the default": lambda b, h, d: d,
-        "never the default": lambda b, h, d: [*told(b), *header(h), 0.0][0],
         "the longer of the two": lambda b, h, d: max([*told(b), *header(h)], default=d),
-        "the shorter of the two": lambda b, h, d: min([*told(b), *header(h)], default=d),
-        "the sum of the two": lambda b, h, d: sum([*told(b), *header(h)]) if told(b) or h else d,
         "at least the default: the service may say less": lambda b, h, d: max(
             retry_delay(b, h, d), d
         ),
         "half seconds are cut off": lambda b, h, d: float(int(retry_delay(b, h, d))),
-        "half seconds are rounded up": lambda b, h, d: float(math.ceil(retry_delay(b, h, d))),
-        "0 seconds are taken for nothing said: look whether it is there, not whether it is true": lambda b, h, d: (
-            ([x for x in told(b) if x] + header(h) + [d])[0]
-        ),
+        "0 seconds are taken for nothing said: look whether it is there": lambda b, h, d: (
+            [x for x in told(b) if x] + header(h) + [d]
+        )[0],
         "only the first of the details is looked at": first_detail_only,
         "milliseconds: the text ends in s": lambda b, h, d: [
             *(t / 1000 for t in told(b)),
             *header(h),
             d,
         ][0],
-        "the default is added": lambda b, h, d: retry_delay(b, h, d) + d,
     },
-    variants=(retry_delay_by_pattern,),
     hints=(
         "The details are a list of objects, and only one of them has a retryDelay. There may be "
         "no details at all: use .get(name, default).",
@@ -346,13 +437,6 @@ def most_it_can_cost(
     return (len(prompt.encode()) * input_price + max_output_tokens * output_price) / 1e6
 
 
-def most_in_parts(
-    prompt: str, max_output_tokens: int, input_price: float, output_price: float
-) -> float:
-    tokens = sum(len(letter.encode("utf-8")) for letter in prompt)
-    return tokens / 1e6 * input_price + max_output_tokens / 1e6 * output_price
-
-
 def greek_prompt(rng: np.random.Generator) -> str:
     words = ["τυρί", "φέτα", "cheese", "Pavlos", "γάλα", "ewe's milk", "Käse", "🧀"]
     return " ".join(rng.choice(words, size=int(rng.integers(20, 60)))) + " φέτα Käse"
@@ -362,15 +446,35 @@ MOST_IT_CAN_COST = Exercise(
     name="most_it_can_cost",
     lab=LAB,
     reference=most_it_can_cost,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         ("What is φέτα?", 100, 1.0, 10.0),
-        (greek_prompt(rng), int(rng.integers(200, 8192)), 0.3, 2.5),
-        (greek_prompt(rng), int(rng.integers(5, 30)), 1.25, 4.0),
+        (greek_prompt(rng), whole(rng, 200, 8191), 0.3, 2.5),
+        (greek_prompt(rng), whole(rng, 5, 29), 1.25, 4.0),
         (greek_prompt(rng) * 20, 1, 3.0, 0.4),
+        (" Why? \n", 1, 2.0, 0.1),
+        ("", whole(rng, 5, 29), 2.0, 3.0),
+        ("🧀", 1, 8.0, 1.0),
+        ("Is FETA easy?", 3, 2.0, 2.0),
     ],
-    same=close(rtol=1e-9, atol=0.0),
+    domain=lambda rng: (
+        greek_prompt(rng)[: whole(rng, 1, 400)],
+        whole(rng, 1, 8192),
+        decimal(rng, 0.05, 10),
+        decimal(rng, 0.05, 30),
+    ),
+    corners={
+        "plain letters": lambda prompt, *rest: prompt.isascii() and prompt != "",
+        "white space at the ends": lambda prompt, *rest: prompt != prompt.strip(),
+        "no prompt": lambda prompt, *rest: prompt == "",
+        "four bytes for one character": lambda prompt, *rest: len(prompt) == 1,
+        "one token of answer": lambda prompt, most, *prices: most == 1,
+        "equal prices": lambda prompt, most, price_in, price_out: price_in == price_out,
+        "a dearer prompt": lambda prompt, most, price_in, price_out: price_in > price_out,
+        "a dearer answer": lambda prompt, most, price_in, price_out: price_in < price_out,
+    },
+    same=close(rtol=1e-5, atol=0.0),
     wrong={
-        "characters: one can be several tokens, but a byte is never more than one": lambda s, m, i, o: (
+        "characters: one can be several tokens, a byte is one at most": lambda s, m, i, o: (
             (len(s) * i + m * o) / 1e6
         ),
         "a quarter of the characters is an estimate, not the most": lambda s, m, i, o: (
@@ -385,25 +489,16 @@ MOST_IT_CAN_COST = Exercise(
         ),
         "the prompt is missing": lambda s, m, i, o: m * o / 1e6,
         "the prices are swapped": lambda s, m, i, o: (len(s.encode()) * o + m * i) / 1e6,
-        "all at the input price": lambda s, m, i, o: (len(s.encode()) + m) * i / 1e6,
-        "all at the output price": lambda s, m, i, o: (len(s.encode()) + m) * o / 1e6,
         "prices are per million tokens, not per thousand": lambda s, m, i, o: (
             (len(s.encode()) * i + m * o) / 1e3
         ),
         "prices are per million tokens, not per token": lambda s, m, i, o: (
             len(s.encode()) * i + m * o
         ),
-        "half of the answer is an estimate, not the most": lambda s, m, i, o: (
-            (len(s.encode()) * i + m / 2 * o) / 1e6
-        ),
-        "the larger of the two in place of their sum": lambda s, m, i, o: (
-            max(len(s.encode()) * i, m * o) / 1e6
-        ),
         "UTF-16 has two bytes for most letters: the service counts UTF-8": lambda s, m, i, o: (
             (len(s.encode("utf-16-le")) * i + m * o) / 1e6
         ),
     },
-    variants=(most_in_parts,),
     hints=(
         "Two parts: what goes in, at the input price, and the longest answer you allow, at the "
         "output price.",
@@ -420,37 +515,99 @@ def questions_to_break_even(
     return math.ceil(tuning_dollars / (shots * shot_tokens * input_price / 1e6))
 
 
-def questions_by_tokens(
-    tuning_dollars: float, shots: int, shot_tokens: float, input_price: float
-) -> int:
-    tokens_for_the_money = tuning_dollars / input_price * 1_000_000
-    return -int(-tokens_for_the_money // (shots * shot_tokens))
-
-
 def quotient(tuning: float, shots: int, shot_tokens: float, price: float) -> float:
     return tuning / (shots * shot_tokens * price / 1e6)
 
 
 def comparisons(rng: np.random.Generator) -> list[tuple]:
-    """Cases whose quotient is far from a whole number: nobody is judged by the last bit of a float."""
-    cases = [(0.55, 10, 60.0, 0.1)]  # 9166.67
-    while len(cases) < 5:
-        case = (
-            round(rng.uniform(0.2, 30), 2),
-            int(rng.integers(2, 40)),
-            float(rng.integers(40, 120)),
-            float(rng.choice([0.1, 0.3, 1.25])),
+    """One case for each thing that can be rounded wrongly."""
+
+    def with_rest(low: float, high: float) -> tuple:
+        return draw_until(
+            lambda *case: low < quotient(*case) % 1 < high,
+            lambda: (
+                decimal(rng, 0.2, 30),
+                whole(rng, 2, 40),
+                float(whole(rng, 40, 120)),
+                one_of(rng, 0.1, 0.3, 1.25),
+            ),
         )
-        if 0.05 < quotient(*case) % 1 < 0.45:  # here to the nearest is down, in the first case up
-            cases.append(case)
-    return cases
+
+    return [
+        (0.55, 10, 60.0, 0.1),  # 9166.67
+        even_comparison(rng),
+        even_comparison(rng),
+        with_rest(0.01, 0.09),
+        with_rest(0.05, 0.45),
+        with_rest(0.55, 0.95),
+        (0.0008, 1, 130.0, 2.0),  # 3.08
+        draw_until(
+            whole_or_clear,
+            lambda: (decimal(rng, 20, 50), 1, float(whole(rng, 5, 9)), 0.05),
+        ),
+    ]
+
+
+def whole_or_clear(tuning: float, shots: int, shot_tokens: float, price: float) -> bool:
+    """No quotient so near a whole number that the order of the arithmetic decides."""
+    each = (
+        shots * shot_tokens * price / 1e6,
+        shots * shot_tokens * (price / 1e6),
+        shots * (shot_tokens * price / 1e6),
+        shots * (shot_tokens * (price / 1e6)),
+        price / 1e6 * shots * shot_tokens,
+        shots * shot_tokens / 1e6 * price,
+        shots * shot_tokens * price * 1e-6,
+        price * 1e-6 * shots * shot_tokens,
+    )
+    orders = [tuning / dollars for dollars in each]
+    orders += [-(-tuning // dollars) for dollars in each]
+    orders += [
+        tuning * 1e6 / (shots * shot_tokens * price),
+        tuning * 1e6 / price / shot_tokens / shots,
+    ]
+    orders += [
+        tuning / price * 1e6 / (shots * shot_tokens),
+        tuning / (price / 1e6) / (shots * shot_tokens),
+    ]
+    distance = abs(orders[0] - round(orders[0]))
+    return distance > 1e-5 or len({round(order, 12) for order in orders} | {round(orders[0])}) == 1
+
+
+def even_comparison(rng: np.random.Generator) -> tuple:
+    """The examples cost exactly as much as tuning, in whatever order one computes."""
+
+    def make() -> tuple:
+        shots, tokens, price = whole(rng, 1, 40), float(whole(rng, 1, 120)), one_of(rng, 1.0, 2.0)
+        return whole(rng, 2, 5000) * shots * tokens * price / 1e6, shots, tokens, price
+
+    return draw_until(whole_or_clear, make)
 
 
 QUESTIONS_TO_BREAK_EVEN = Exercise(
     name="questions_to_break_even",
     lab=LAB,
     reference=questions_to_break_even,
-    make_inputs=comparisons,
+    cases=comparisons,
+    domain=lambda rng: draw_until(
+        whole_or_clear,
+        lambda: (
+            decimal(rng, 0.01, 50),
+            whole(rng, 1, 60),
+            float(whole(rng, 5, 200)),
+            one_of(rng, 0.05, 0.1, 0.3, 1.0, 1.25, 2.0),
+        ),
+    ),
+    corners={
+        "exactly as much": lambda *numbers: quotient(*numbers) % 1 == 0,
+        "a small rest": lambda *numbers: 0 < quotient(*numbers) % 1 < 0.1,
+        "nearest would be down": lambda *numbers: 0.05 < quotient(*numbers) % 1 < 0.5,
+        "nearest would be up": lambda *numbers: 0.5 < quotient(*numbers) % 1 < 1,
+        "one example": lambda tuning, shots, shot_tokens, price: shots == 1,
+        "a price above 1": lambda tuning, shots, shot_tokens, price: price > 1,
+        "millions of questions": lambda *numbers: quotient(*numbers) > 4e6,
+        "a handful of questions": lambda *numbers: quotient(*numbers) < 10,
+    },
     same=exact,
     wrong={
         "rounded down: at that many questions tuning is still dearer": lambda t, n, k, p: (
@@ -460,26 +617,19 @@ QUESTIONS_TO_BREAK_EVEN = Exercise(
             quotient(t, n, k, p)
         ),
         "not a whole number of questions": lambda t, n, k, p: quotient(t, n, k, p),
-        "one question too many": lambda t, n, k, p: math.ceil(quotient(t, n, k, p)) + 1,
         "one example only: a prompt carries `shots` of them": lambda t, n, k, p: math.ceil(
             quotient(t, 1, k, p)
         ),
         "the tokens of an example are missing": lambda t, n, k, p: math.ceil(quotient(t, n, 1, p)),
-        "shots and tokens are added": lambda t, n, k, p: math.ceil(t / ((n + k) * p / 1e6)),
         "the price is taken per thousand tokens": lambda t, n, k, p: math.ceil(
             t / (n * k * p / 1e3)
         ),
         "the price is taken per token": lambda t, n, k, p: math.ceil(t / (n * k * p)),
-        "the price is missing": lambda t, n, k, p: math.ceil(t / (n * k / 1e6)),
         "multiplied by the price": lambda t, n, k, p: math.ceil(t * p / (n * k / 1e6)),
         "this is the number of tokens, not of questions": lambda t, n, k, p: math.ceil(
             t / (p / 1e6)
         ),
-        "upside down": lambda t, n, k, p: 1 / quotient(t, n, k, p),
-        "one example too many": lambda t, n, k, p: math.ceil(quotient(t, n + 1, k, p)),
-        "one example too few": lambda t, n, k, p: math.ceil(quotient(t, n - 1, k, p)),
     },
-    variants=(questions_by_tokens,),
     hints=(
         "What do the examples cost in one single prompt? shots * shot_tokens tokens, at "
         "input_price / 1e6 each.",

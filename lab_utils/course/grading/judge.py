@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lab_utils.checking.checks import Exercise, compare_form, likely_mistake, same_answer
+from lab_utils.checking.checks import RAISED, Exercise, compare_form, likely_mistake, same_answer
 from lab_utils.course.grading.worker.server import BUILTIN_ERRORS
 from lab_utils.course.grading.worker.values import decode
 
@@ -48,10 +48,10 @@ def draw_cases(exercise: Exercise, seed: int) -> list[tuple]:
     return exercise.make_inputs(np.random.default_rng(seed))
 
 
-def judge(exercise: Exercise, cases: list[tuple], answers: bytes) -> Verdict:
+def judge(exercise: Exercise, cases: list[tuple], sent: bytes) -> Verdict:
     """All points if every case is answered rightly, else none and the first reason."""
     try:
-        outcomes = [read_outcome(outcome) for outcome in decode(answers)]
+        outcomes = [read_outcome(outcome) for outcome in decode(sent)]
         if len(outcomes) != len(cases):
             raise ValueError("not one answer for each case")
     except (ValueError, TypeError):
@@ -64,10 +64,9 @@ def judge(exercise: Exercise, cases: list[tuple], answers: bytes) -> Verdict:
         return Verdict(exercise.points, "right", SAID["right"].format(n=len(cases)))
     kind, message = problem
     first = problems.index(problem)
-    answered = all(outcome[0] == "answer" for outcome in outcomes) and kind != "none"
-    mistake = (
-        find_mistake(exercise, cases, [outcome[1] for outcome in outcomes]) if answered else ""
-    )
+    answers = [outcome[1] if outcome[0] == "answer" else RAISED for outcome in outcomes]
+    answered = kind != "none" and any(answer is not RAISED for answer in answers)
+    mistake = find_mistake(exercise, cases, answers) if answered else ""
     place = outcomes[first][2:] if outcomes[first][0] == "error" else (0, 0)
     return Verdict(0, kind, message, mistake, *place)
 
@@ -100,7 +99,7 @@ def judge_case(exercise: Exercise, arguments: tuple, outcome: tuple) -> tuple[st
     _, received, unchanged = outcome
     expected = exercise.reference(*copy.deepcopy(arguments))
     try:
-        form = compare_form(expected, received)
+        form = compare_form(expected, received, yes_or_no=exercise.yes_or_no)
         if form:
             kind, message = form
             return kind, SAID.get(kind, message.replace("a Foreign", "an object of another kind"))

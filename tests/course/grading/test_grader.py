@@ -391,7 +391,7 @@ def test_a_broken_grader_says_so_and_goes_on(tmp_path, light, monkeypatch):
 def test_an_exercise_that_cannot_be_asked_is_told_apart_from_a_wrong_answer(
     tmp_path, light, monkeypatch
 ):
-    strange = replace(EXERCISES[0], make_inputs=lambda rng: [(object(),)])
+    strange = replace(EXERCISES[0], cases=lambda rng: [(object(),)])
     monkeypatch.setattr(checks, "all_exercises", lambda lab=None: [strange, EXERCISES[1]])
     hand_in(tmp_path / "class", "a", HONEST)
     [record] = grade(tmp_path / "class", tmp_path / "out", light)

@@ -87,7 +87,7 @@ def _describe(value: Any, arrays: list[np.ndarray], foreign: bool) -> Any:
         return {"dtype": str(value).removeprefix("torch.")}
     if (
         torch
-        and kind is torch.Tensor
+        and kind in (torch.Tensor, torch.nn.Parameter)
         and value.layout is torch.strided
         and value.device.type != "meta"
     ):

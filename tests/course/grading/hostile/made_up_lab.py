@@ -1,4 +1,4 @@
-"""A lab of two small exercises, for the grader's tests: nothing in the grader may be about one lab."""
+"""A lab of two small exercises, for the grader's tests: the grader may not be about one lab."""
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ DOUBLE = Exercise(
     name="double",
     lab=LAB,
     reference=lambda x: 2 * x,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor(drawn(rng, 4), dtype=torch.float64),),
         (torch.tensor(drawn(rng, 2, 3)),),
     ],
+    domain=lambda rng: (torch.tensor(drawn(rng, 3)),),
+    corners={},
     same=close(),
     wrong={"squared: twice is not the square": lambda x: x * x, "halved": lambda x: x / 2},
 )
@@ -28,7 +30,9 @@ TOTAL = Exercise(
     name="total",
     lab=LAB,
     reference=lambda values, n: sum(values[:n]),
-    make_inputs=lambda rng: [(drawn(rng, 5), 3), (drawn(rng, 8), int(rng.integers(2, 7)))],
+    cases=lambda rng: [(drawn(rng, 5), 3), (drawn(rng, 8), int(rng.integers(2, 7)))],
+    domain=lambda rng: (drawn(rng, 8), int(rng.integers(2, 7))),
+    corners={},
     same=close(),
     wrong={"all values are added: only the first n count": lambda values, n: sum(values)},
     points=2,
