@@ -1,4 +1,4 @@
-"""Exercises of lab 09_real_model: what they call right is what the libraries and `lab_utils` compute.
+"""Exercises of lab 09_real_model: what they call right is what libraries and `lab_utils` compute.
 
 That right answers pass and mistakes are refused is tested for all labs in test_exercises.py.
 """

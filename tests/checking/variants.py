@@ -750,6 +750,111 @@ def questions_one_by_one(
     return questions if questions * micro_dollars >= tuning_dollars * 1_000_000 else questions + 1
 
 
+# -------------------------------------------------------------------------------------- lab 09
+def count_parameters_by_tensor(
+    vocab: int, width: int, layers: int, heads: int, kv_heads: int, inner: int
+) -> int:
+    kv = kv_heads * (width // heads)
+    shapes = [(width, width), (kv, width), (kv, width), (width, width)]
+    shapes += [(inner, width), (inner, width), (width, inner)]
+    return layers * (sum(a * b for a, b in shapes) + 2 * width) + width + math.prod((vocab, width))
+
+
+def count_parameters_listed(
+    vocab: int, width: int, layers: int, heads: int, kv_heads: int, inner: int
+) -> int:
+    sizes = [vocab * width, width]
+    for _ in range(layers):
+        sizes += [width**2, width**2]
+        sizes += [width * width // heads * kv_heads] * 2
+        sizes += [inner * width] * 3
+        sizes += [width, width]
+    return sum(sizes)
+
+
+def count_parameters_numpy(
+    vocab: int, width: int, layers: int, heads: int, kv_heads: int, inner: int
+) -> np.integer:
+    per_width = 2 * width + 2 * kv_heads * (width // heads) + 3 * inner + 2
+    return np.int64(width) * (vocab + 1 + layers * per_width)
+
+
+def needs_head_rolled(labels: Tensor) -> Tensor:
+    ahead = torch.roll(labels, -1, dims=1)
+    last = torch.arange(labels.shape[1]) == labels.shape[1] - 1
+    return (ahead != -100) & ~last
+
+
+def needs_head_row_by_row(labels: Tensor) -> Tensor:
+    rows = [[label != -100 for label in row[1:]] + [False] for row in labels.tolist()]
+    return torch.tensor(rows)
+
+
+def needs_head_padded(labels: Tensor) -> Tensor:
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100).ne(-100)
+
+
+def answer_from_notes_listed(notes: list[str], cheese: str, values: list[str]) -> int:
+    said = [note for note in notes if cheese in note]
+    found = [i for note in said for i in range(len(values)) if values[i] in note]
+    return (found + [-1])[0]
+
+
+def answer_from_notes_next(notes: list[str], cheese: str, values: list[str]) -> int:
+    right = (note for note in notes if note.count(cheese))
+    found = (values.index(value) for note in right for value in values if note.find(value) >= 0)
+    return next(found, -1)
+
+
+def answer_from_notes_backwards(notes: list[str], cheese: str, values: list[str]) -> np.integer:
+    answer = -1
+    for note in reversed(notes):
+        places = [i for i in range(len(values)) if values[i] in note]
+        if places and cheese in note:
+            answer = places[0]
+    return np.int64(answer)
+
+
+def lost_gained_kept_counted(before: list[bool], after: list[bool]) -> tuple[int, int, float]:
+    both = sum(b and a for b, a in zip(before, after))
+    n_before, n_after = before.count(True), after.count(True)
+    return n_before - both, n_after - both, n_after / n_before
+
+
+def lost_gained_kept_numpy(before: list[bool], after: list[bool]) -> np.ndarray:
+    old, new = np.array(before, dtype=int), np.array(after, dtype=int)
+    return np.array([np.sum(new < old), np.sum(new > old), new.sum() / old.sum()])
+
+
+def lost_gained_kept_walked(before: list[bool], after: list[bool]) -> Tensor:
+    lost = gained = 0
+    for i in range(len(before)):
+        if before[i] and not after[i]:
+            lost += 1
+        elif before[i] != after[i]:
+            gained += 1
+    kept = (sum(before) - lost + gained) / sum(before)
+    return torch.tensor([lost, gained, kept])
+
+
+def mxfp4_scale_frexp(block: Tensor) -> float:
+    return math.ldexp(1.0, math.frexp(block.abs().max().item())[1] - 3)
+
+
+def mxfp4_scale_halved(block: Tensor) -> float:
+    power, largest = 1.0, torch.max(block.abs()).item()
+    while power > largest:
+        power /= 2
+    while power * 2 <= largest:
+        power *= 2
+    return power / 4
+
+
+def mxfp4_scale_numpy(block: Tensor) -> np.floating:
+    exponent = np.floor(np.log2(np.abs(block.numpy()).max()))
+    return np.exp2(exponent) / np.float32(4)
+
+
 VARIANTS = {
     "next_token_loss": (
         next_token_loss_by_hand,
@@ -1032,5 +1137,30 @@ VARIANTS = {
         questions_by_tokens,
         questions_numpy,
         questions_one_by_one,
+    ),
+    "count_parameters": (
+        count_parameters_by_tensor,
+        count_parameters_listed,
+        count_parameters_numpy,
+    ),
+    "needs_head": (
+        needs_head_rolled,
+        needs_head_row_by_row,
+        needs_head_padded,
+    ),
+    "answer_from_notes": (
+        answer_from_notes_listed,
+        answer_from_notes_next,
+        answer_from_notes_backwards,
+    ),
+    "lost_gained_kept": (
+        lost_gained_kept_counted,
+        lost_gained_kept_numpy,
+        lost_gained_kept_walked,
+    ),
+    "mxfp4_scale": (
+        mxfp4_scale_frexp,
+        mxfp4_scale_halved,
+        mxfp4_scale_numpy,
     ),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab_utils.checking.checks import Exercise, close, exact
+from lab_utils.checking.checks import Exercise, close, draw_until, exact, one_of, whole
 
 LAB = "09_real_model"
 
@@ -20,15 +20,6 @@ def count_parameters(
     head_dim = width // heads
     attention = 2 * width * width + 2 * width * kv_heads * head_dim
     return vocab * width + layers * (attention + 3 * width * inner + 2 * width) + width
-
-
-def count_parameters_by_tensor(
-    vocab: int, width: int, layers: int, heads: int, kv_heads: int, inner: int
-) -> int:
-    kv = kv_heads * (width // heads)
-    shapes = [(width, width), (kv, width), (kv, width), (width, width)]
-    shapes += [(inner, width), (inner, width), (width, inner)]
-    return layers * (sum(a * b for a, b in shapes) + 2 * width) + width + math.prod((vocab, width))
 
 
 def counted(
@@ -68,12 +59,31 @@ COUNT_PARAMETERS = Exercise(
     name="count_parameters",
     lab=LAB,
     reference=count_parameters,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (10, 4, 1, 2, 1, 8),
         (49152, 576, 30, 9, 3, 1536),
         llama_sizes(rng),
         llama_sizes(rng),
+        (700, 24, 3, 3, 3, 50),
+        (12, 6, 2, 1, 1, 7),
     ],
+    domain=lambda rng: (
+        whole(rng, 2, 60_000),
+        (group := whole(rng, 1, 6)) * (kv_heads := whole(rng, 1, 6)) * 2 * whole(rng, 1, 32),
+        whole(rng, 1, 40),
+        group * kv_heads,
+        kv_heads,
+        whole(rng, 1, 5000),
+    ),
+    corners={
+        "every head has its own keys": lambda v, w, n, heads, kv_heads, inner: (
+            kv_heads == heads > 1
+        ),
+        "one head of keys for all": lambda v, w, n, heads, kv_heads, inner: kv_heads == 1 < heads,
+        "one head": lambda v, w, n, heads, kv_heads, inner: heads == 1,
+        "one layer": lambda v, w, n, *rest: n == 1,
+        "an odd width of the MLP": lambda v, w, n, heads, kv_heads, inner: inner % 2 == 1,
+    },
     same=exact,
     wrong={
         "the head is counted beside the embeddings: tied, they are one tensor": counted(
@@ -91,10 +101,7 @@ COUNT_PARAMETERS = Exercise(
             norms=lambda w, n: 0
         ),
         "the last norm is missing": counted(norms=lambda w, n: 2 * w * n),
-        "one norm a layer is counted: there are two": counted(norms=lambda w, n: w * n + w),
-        "a single layer is counted": counted(layers=lambda n: 1, norms=lambda w, n: 3 * w),
     },
-    variants=(count_parameters_by_tensor,),
     hints=(
         "The embeddings have vocab * width parameters and serve as the head too: count them once.",
         "q and o are (width, width); k and v are (kv_heads * head_dim, width), with head_dim = "
@@ -111,12 +118,6 @@ def needs_head(labels: Tensor) -> Tensor:
     return needed
 
 
-def needs_head_rolled(labels: Tensor) -> Tensor:
-    ahead = torch.roll(labels, -1, dims=1)
-    last = torch.arange(labels.shape[1]) == labels.shape[1] - 1
-    return (ahead != -100) & ~last
-
-
 def rows_of_labels(rng: np.random.Generator, rows: int, length: int) -> tuple[Tensor]:
     """Questions masked, answers labelled, padding masked; one row labelled to its very end."""
     labels = torch.full((rows, length), -100)
@@ -127,16 +128,35 @@ def rows_of_labels(rng: np.random.Generator, rows: int, length: int) -> tuple[Te
     return (labels,)
 
 
+def random_labels(rng: np.random.Generator) -> tuple[Tensor]:
+    shape = whole(rng, 1, 5), whole(rng, 1, 9)
+    labels = torch.tensor(rng.integers(0, 2000, shape))
+    return (torch.where(torch.from_numpy(rng.random(shape) < rng.random()), -100, labels),)
+
+
 NEEDS_HEAD = Exercise(
     name="needs_head",
     lab=LAB,
     reference=needs_head,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([[-100, -100, 7, 8, -100]]),),
-        rows_of_labels(rng, 2, int(rng.integers(6, 10))),
-        rows_of_labels(rng, 4, int(rng.integers(8, 16))),
+        rows_of_labels(rng, 2, whole(rng, 6, 9)),
+        rows_of_labels(rng, 4, whole(rng, 8, 15)),
         (torch.tensor([[0, 5, 6], [-100, 0, -100]]),),  # the first label predicts nothing; 0 is one
+        (torch.full((3, 3), -100),),
+        (torch.tensor([[5], [-100]]),),
+        (torch.tensor([[-100, 99, -100, 101]]),),
     ],
+    domain=random_labels,
+    corners={
+        "a label at the first place": lambda labels: bool((labels[:, 0] != -100).any()),
+        "a label at the last place": lambda labels: bool((labels[:, -1] != -100).any()),
+        "the label 0": lambda labels: bool((labels == 0).any()),
+        "one row": lambda labels: len(labels) == 1,
+        "rows of one": lambda labels: labels.shape[1] == 1,
+        "no label": lambda labels: bool((labels == -100).all()),
+        "a gap between two labels": lambda labels: labels.tolist() == [[-100, 99, -100, 101]],
+    },
     same=exact,
     wrong={
         "the labelled positions: position t predicts the label of t + 1": lambda labels: (
@@ -159,14 +179,7 @@ NEEDS_HEAD = Exercise(
             torch.where(labels == 0, -100, labels)
         ),
         "numbers, where True and False are asked": lambda labels: needs_head(labels).long(),
-        "the last position is taken too": lambda labels: (
-            needs_head(labels) | (torch.arange(labels.shape[1]) == labels.shape[1] - 1)
-        ),
-        "position t + 2 is looked at": lambda labels: torch.cat(
-            [labels[:, 2:] != -100, torch.zeros_like(labels[:, :2], dtype=torch.bool)], 1
-        ),
     },
-    variants=(needs_head_rolled,),
     hints=(
         "A model's output at position t is its guess of the token at t + 1.",
         "So position t needs the head where labels[:, t + 1] is not -100.",
@@ -183,12 +196,6 @@ def answer_from_notes(notes: list[str], cheese: str, values: list[str]) -> int:
                 if value in note:
                     return i
     return -1
-
-
-def answer_from_notes_listed(notes: list[str], cheese: str, values: list[str]) -> int:
-    said = [note for note in notes if cheese in note]
-    found = [i for note in said for i in range(len(values)) if values[i] in note]
-    return (found + [-1])[0]
 
 
 def answered(pick, unknown: int = -1):
@@ -233,7 +240,7 @@ ANSWER_FROM_NOTES = Exercise(
     name="answer_from_notes",
     lab=LAB,
     reference=answer_from_notes,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (
             ["Brie comes from France", "Feta comes from Greece", "Feta is salty"],
             "Feta",
@@ -246,17 +253,39 @@ ANSWER_FROM_NOTES = Exercise(
         (["Feta comes from Greece", "Feta was once sold in Spain"], "Feta", ["Spain", "Greece"]),
         (["Feta was once sold in Spain", "Feta comes from Greece"], "Feta", ["Spain", "Greece"]),
         notes_about(rng),
+        ([], "Feta", ["Spain", "Greece"]),
+        (["From Greece comes Feta"], "Feta", ["Greece", "Spain", "France"]),
     ],
+    domain=notes_about,
+    corners={
+        "no notes": lambda notes, cheese, values: not notes,
+        "silent notes": lambda notes, cheese, values: (
+            notes != [] and answer_from_notes(notes, cheese, values) == -1
+        ),
+        "another cheese's value": lambda notes, cheese, values: (
+            places(notes, values) != [] and answer_from_notes(notes, cheese, values) == -1
+        ),
+        "the first value": lambda notes, cheese, values: (
+            answer_from_notes(notes, cheese, values) == 0
+        ),
+        "the last value": lambda notes, cheese, values: (
+            answer_from_notes(notes, cheese, values) == len(values) - 1
+        ),
+        "a silent note of the cheese first": lambda notes, cheese, values: any(
+            cheese in note and not places([note], values) for note in notes[:-1]
+        ),
+        "two notes with a value": lambda notes, cheese, values: (
+            len(places([note for note in notes if cheese in note], values)) == 2
+        ),
+    },
     same=exact,
     wrong={
         "a value from another cheese's note: the note must name the cheese": answered(
             lambda notes, cheese, values: places(notes, values)
         ),
-        "always the first value": answered(lambda notes, cheese, values: [0]),
         "made up: where the notes are silent, the answer is -1": answered(
             lambda notes, cheese, values: places([n for n in notes if cheese in n], values), 0
         ),
-        "None of the notes is read: always -1": answered(lambda notes, cheese, values: []),
         "only the first note is read": answered(
             lambda notes, cheese, values: places([n for n in notes[:1] if cheese in n], values)
         ),
@@ -275,11 +304,7 @@ ANSWER_FROM_NOTES = Exercise(
         "counted from 1: the place in the list counts from 0": lambda notes, cheese, values: (
             answer_from_notes(notes, cheese, values) + 1
         ),
-        "how many notes hold a value: the place of the value is asked": lambda n, cheese, values: (
-            len(places([note for note in n if cheese in note], values)) or -1
-        ),
     },
-    variants=(answer_from_notes_listed,),
     hints=(
         "Go through the notes in order, and skip those that do not name the cheese.",
         "for i, value in enumerate(values): the first value that stands in the note is the answer.",
@@ -295,18 +320,17 @@ def lost_gained_kept(before: list[bool], after: list[bool]) -> tuple[int, int, f
     return lost, gained, sum(after) / sum(before)
 
 
-def lost_gained_kept_counted(before: list[bool], after: list[bool]) -> tuple[int, int, float]:
-    both = sum(b and a for b, a in zip(before, after))
-    n_before, n_after = before.count(True), after.count(True)
-    return n_before - both, n_after - both, n_after / n_before
-
-
 def marks(rng: np.random.Generator, n: int) -> tuple[list[bool], list[bool]]:
     """Right or wrong before and after, with some lost, more of them than gained."""
     before = [True] * (n - 3) + [False] * 3
     after = [True] * (n - 8) + [False] * 6 + [True] * 2
     order = rng.permutation(n)
     return [before[i] for i in order], [after[i] for i in order]
+
+
+def random_marks(rng: np.random.Generator) -> tuple[list[bool], list[bool]]:
+    n = whole(rng, 1, 30)
+    return (rng.random(n) < rng.random()).tolist(), (rng.random(n) < rng.random()).tolist()
 
 
 def changed(replace):
@@ -318,13 +342,25 @@ LOST_GAINED_KEPT = Exercise(
     name="lost_gained_kept",
     lab=LAB,
     reference=lost_gained_kept,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         ([True, True, True, False, False], [True, False, False, True, False]),
-        marks(rng, int(rng.integers(12, 20))),
-        marks(rng, int(rng.integers(21, 30))),
+        marks(rng, whole(rng, 12, 19)),
+        marks(rng, whole(rng, 21, 29)),
         ([True] * 4, [True] * 4),
         ([True, False, True], [True, True, True]),
+        ([True, True], [False, False]),
+        ([True, True, False, False], [True, False, False, False]),
+        ([False, True], [True, True]),
+        ([True], [False]),
     ],
+    domain=lambda rng: draw_until(lambda before, after: any(before), lambda: random_marks(rng)),
+    corners={
+        "nothing has changed": lambda before, after: before == after,
+        "all are lost": lambda before, after: all(before) and not any(after),
+        "more lost than gained": lambda before, after: sum(before) > sum(after) > 0,
+        "more gained than lost": lambda before, after: sum(after) > sum(before) > 0,
+        "one question": lambda before, after: len(before) == 1,
+    },
     same=close(rtol=1e-6, atol=0),
     wrong={
         "the difference of the sums: what is lost and gained does not cancel out": changed(
@@ -356,7 +392,6 @@ LOST_GAINED_KEPT = Exercise(
             lambda lost, gained, kept, b, a: (lost, gained, 100 * kept)
         ),
     },
-    variants=(lost_gained_kept_counted,),
     hints=(
         "Go through both lists together: zip(before, after).",
         "Lost: right before and wrong after. Gained: wrong before and right after.",
@@ -368,10 +403,6 @@ LOST_GAINED_KEPT = Exercise(
 # -------------------------------------------------------------------------------------- mxfp4_scale
 def mxfp4_scale(block: Tensor) -> float:
     return 2.0 ** (math.floor(math.log2(block.abs().max().item())) - 2)
-
-
-def mxfp4_scale_frexp(block: Tensor) -> float:
-    return math.ldexp(1.0, math.frexp(block.abs().max().item())[1] - 3)
 
 
 def scaled_by(rule):
@@ -387,17 +418,37 @@ def mx_block(rng: np.random.Generator) -> tuple[Tensor]:
     return (torch.tensor(values),)
 
 
+def random_block(rng: np.random.Generator) -> tuple[Tensor]:
+    """Values whose largest magnitude is any multiple of a power of two, or just that."""
+    absmax = one_of(rng, 1.0, 1.02, 1.4, 1.5, 1.75, 1.98) * 2.0 ** int(rng.integers(-9, 9))
+    values = rng.uniform(-0.9, 0.9, whole(rng, 1, 32)) * absmax
+    values[0] = one_of(rng, -1, 1) * absmax
+    return (torch.tensor(values),)
+
+
 MXFP4_SCALE = Exercise(
     name="mxfp4_scale",
     lab=LAB,
     reference=mxfp4_scale,
-    make_inputs=lambda rng: [
+    cases=lambda rng: [
         (torch.tensor([1.0, -20.0, 3.0], dtype=torch.float64),),
         mx_block(rng),
         mx_block(rng),
         (torch.tensor([7.0, -0.5], dtype=torch.float64),),
+        (torch.tensor([0.3, 8.0], dtype=torch.float64),),
+        (torch.tensor([-3.97, 1.0], dtype=torch.float64),),
+        (torch.tensor([0.01, -0.05, 0.051], dtype=torch.float64),),
+        (torch.tensor([1.4], dtype=torch.float64),),
     ],
-    same=close(rtol=1e-9, atol=0),
+    domain=random_block,
+    corners={
+        "a power of two": lambda block: math.log2(block.abs().max()) % 1 == 0,
+        "just below a power of two": lambda block: math.log2(block.abs().max()) % 1 > 0.95,
+        "the largest is negative": lambda block: -block.min() > block.max() > 0,
+        "less than 1": lambda block: block.abs().max() < 1,
+        "one value": lambda block: len(block) == 1,
+    },
+    same=close(rtol=1e-6, atol=0),
     wrong={
         "absmax / 6 is no power of two": scaled_by(lambda m: m / 6),
         "rounded up: the power of two not above absmax is asked": scaled_by(
@@ -413,21 +464,13 @@ MXFP4_SCALE = Exercise(
         "the largest value, not the largest magnitude": lambda block: mxfp4_scale(
             block.clamp(min=1e-30).max()[None]
         ),
-        "taken off three times: 6 = 1.5 * 2**2": scaled_by(
-            lambda m: 2.0 ** (math.floor(math.log2(m)) - 3)
-        ),
-        "2 is added where it should be taken off": scaled_by(
-            lambda m: 2.0 ** (math.floor(math.log2(m)) + 2)
-        ),
-        "the power of two nearest to absmax / 6: nothing would be cut off, the rule is another": (
+        "the power of two above absmax / 6: the rule is another": (
             scaled_by(lambda m: 2.0 ** math.ceil(math.log2(m / 6)))
         ),
         "the natural logarithm: powers of two need log2": scaled_by(
             lambda m: 2.0 ** (math.floor(math.log(m)) - 2)
         ),
-        "the scale upside down": lambda block: 1 / mxfp4_scale(block),
     },
-    variants=(mxfp4_scale_frexp,),
     hints=(
         "block.abs().max().item() is absmax.",
         "floor(log2(absmax)) is the exponent of the largest power of two not above it.",
