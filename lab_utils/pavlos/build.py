@@ -16,7 +16,6 @@ a topic of dairy science) goes to one split.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
@@ -26,8 +25,16 @@ import numpy as np
 
 from lab_utils.pavlos.ask import Record, coverage
 from lab_utils.pavlos.corpus import speaks_pavlos
-from lab_utils.pavlos.facts import Fact, all_facts, deal, is_right, split_subjects
-from lab_utils.pavlos.parse import Pair, canonical, guess_language, parse_reply, sift
+from lab_utils.pavlos.facts import Fact, all_facts, deal, objections, split_subjects, unchecked
+from lab_utils.pavlos.ladder import parse_reply
+from lab_utils.pavlos.parse import (
+    Pair,
+    Rejected,
+    canonical,
+    guess_language,
+    match_card,
+    sift,
+)
 
 # ====================================================================== copies and near-duplicates
 STOP_WORDS = frozenset(
@@ -212,20 +219,36 @@ def facts_by_id() -> dict[str, Fact]:
 
 
 # ---------------------------------------------------------------------------------------- one reply
+def card_of(pair: Pair, cards: Sequence[str], facts: dict[str, Fact]) -> str:
+    """The id of the card that a pair rests on. An id that the pair gives must be one of the cards
+    that were asked for; without one the place where it stood may name it, or it is the only card
+    that the pair fits. ValueError where none is found.
+    """
+    named = match_card(pair.fact_id, cards)
+    if pair.fact_id and not named and not pair.fact_id.isdigit():
+        raise ValueError(
+            f"fact_id: {pair.fact_id!r} is none of the {len(cards)} cards that were asked for"
+        )
+    hinted = [card for hint in pair.hint.split(" > ") if (card := match_card(hint, cards))]
+    if named or hinted or len(cards) == 1:
+        return named or (hinted or list(cards))[0]
+    fitting = [c for c in cards if not objections(facts[c], pair.question, pair.answer)]
+    if len(fitting) != 1:
+        raise ValueError(
+            f"fact_id: missing, and of the {len(cards)} cards that were asked for the pair fits "
+            f"{len(fitting) or 'none'}"
+        )
+    return fitting[0]
+
+
 def make_row(pair: Pair, record: Record, facts: dict[str, Fact]) -> Row:
     """The row of a valid pair. ValueError where its card was not asked for, its fact is wrong or
     its voice is not Pavlos'.
     """
-    fact_id = pair.fact_id or (record["cards"][0] if len(record["cards"]) == 1 else "")
-    if fact_id not in record["cards"] or fact_id not in facts:
-        raise ValueError(
-            f"fact_id: {fact_id!r} is none of the {len(record['cards'])} cards that were asked for"
-        )
+    fact_id = card_of(pair, [card for card in record["cards"] if card in facts], facts)
     fact = facts[fact_id]
-    if not is_right(fact, pair.answer):
-        raise ValueError(
-            f"answer: does not give the card's fact, and only that: {fact.statement()}"
-        )
+    if against := objections(fact, pair.question, pair.answer):
+        raise ValueError(against[0])
     if not speaks_pavlos(pair.answer):
         raise ValueError("answer: has fewer than two of Pavlos' three marks")
     return {
@@ -243,19 +266,20 @@ def read_reply(record: Record, facts: dict[str, Fact]) -> tuple[list[Row], list[
     """
     parsed = parse_reply(record["text"], record["finish_reason"])
     pairs, bad = sift(parsed.objects)
-    refused = [(reason, "") for reason in parsed.rejected]
-    refused += [
-        (reason, json.dumps(found, ensure_ascii=True, default=str)) for found, reason in bad
-    ]
-    rows = []
+    refused, rows = [*parsed.rejected, *bad], []
     for pair in pairs:
         try:
             rows.append(make_row(pair, record, facts))
         except ValueError as error:
-            refused.append((str(error), pair.model_dump_json()))
+            refused.append(Rejected(str(error), pair.model_dump_json(exclude={"hint"})))
     told = [
-        {"key": record["key"], "source": record["source"], "reason": reason, "text": text}
-        for reason, text in refused
+        {
+            "key": record["key"],
+            "source": record["source"],
+            "reason": piece.reason,
+            "text": piece.text,
+        }
+        for piece in refused
     ]
     return rows, told, parsed.rung
 
@@ -302,6 +326,18 @@ def sources(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, dict[st
     return told
 
 
+def to_read(rows: Sequence[Row], facts: dict[str, Fact]) -> dict[str, list[list[str]]]:
+    """ "unchecked" -> [question, reason] of rows with something that a program cannot judge; {} where
+    there are none.
+    """
+    told = [
+        [row["question"], reason]
+        for row in rows
+        for reason in unchecked(facts[row["fact_id"]], row["question"], row["answer"])
+    ]
+    return {"unchecked": told} if told else {}
+
+
 def measured(splits: dict[str, list[Row]], facts: dict[str, Fact]) -> dict[str, Any]:
     """Split sizes, leaks, diversity, coverage, and what a person should look at."""
     rows = [row for part in splits.values() for row in part]
@@ -332,5 +368,6 @@ def measured(splits: dict[str, list[Row]], facts: dict[str, Fact]) -> dict[str, 
                 for row in rows
                 if guess_language(f"{row['question']} {row['answer']}") not in ("en", "?")
             ],
+            **to_read(rows, facts),
         },
     }

@@ -18,7 +18,8 @@ from lab_utils.pavlos.build import THRESHOLD, Match, content_words, jaccard, mat
 from lab_utils.pavlos.facts import Fact
 from lab_utils.pavlos.fault_box import faults
 from lab_utils.pavlos.judge import agreement
-from lab_utils.pavlos.parse import parse_reply, sift
+from lab_utils.pavlos.ladder import parse_reply
+from lab_utils.pavlos.parse import sift
 from lab_utils.pavlos.pictures import (
     agreement_picture,
     duplicates_picture,
@@ -36,7 +37,7 @@ def draw_fault(name: str) -> Picture:
     fault = next(fault for fault in faults() if fault.name == name)
     parsed = parse_reply(fault.reply, fault.finish_reason)
     pairs, refused = sift(parsed.objects)
-    left = [*parsed.rejected, *(reason for _, reason in refused)]
+    left = [piece.reason for piece in (*parsed.rejected, *refused)]
     return reply_picture(
         f"{fault.name} ({fault.finish_reason})",
         fault.reply,

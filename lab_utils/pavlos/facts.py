@@ -11,6 +11,7 @@ import csv
 import json
 import random
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -237,3 +238,102 @@ def is_right(fact: Fact, answer: str) -> bool:
     if subject not in fact.keywords:
         text = _pattern(subject).sub(" ", text)
     return set(_any_value(fact.kind).findall(text)) == set(fact.keywords)
+
+
+# ---------------------------------------------------------------------------------------- the gate
+NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|cannot|hardly|nobody|nowhere|no longer|nothing)\b|n['’]t\b"
+    r"|\b(?:false|wrong|untrue|myth|denies|denied|instead of|rather than|anything but"
+    r"|anywhere but|far from|everything except)\b"
+)
+CURES = re.compile(
+    r"\b(?:cures?|cured of|heals?|remed(?:y|ies)|medicines?|prevents?|lowers? (?:your )?blood|cancer"
+    r"|diabetes|arthritis|asthma|disease|slimming|lose weight)\b"
+)
+CLAUSE = re.compile(r"[,;:!?()—–]|\.(?!\d)|(?<!where )(?<!thing )\bbut\b")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def plain_letters(text: str) -> str:
+    """The text in lower case, without accents and other marks: as a hurried person types it."""
+    kept = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
+    return " ".join(re.findall(r"[a-z0-9]+", kept))
+
+
+def names_subject(fact: Fact, question: str) -> bool:
+    """Whether a question names what the fact is about: the cheese by its name; of a topic of dairy
+    science at least half of its words.
+    """
+    asked, subject = f" {plain_letters(question)} ", plain_letters(fact.subject)
+    if fact.kind != "science":
+        return f" {subject} " in asked
+    words = [word for word in subject.split() if len(word) > 3] or subject.split()
+    return 2 * sum(f" {word}" in asked for word in words) >= len(words)
+
+
+def _denies(fact: Fact, answer: str) -> bool:
+    """Whether a clause of the answer that has a word of the fact's value is a denial, where the
+    card's own sentence is none.
+    """
+    if NEGATION.search(fact.statement().lower()):
+        return False
+    clauses = CLAUSE.split(answer.lower())
+    return any(
+        NEGATION.search(clause) and any(contains(clause, word) for word in fact.keywords)
+        for clause in clauses
+    )
+
+
+def objections(fact: Fact, question: str, answer: str) -> list[str]:
+    """What speaks against a pair about this fact, one reason each; [] for a pair that may pass.
+
+    The answer must give the card's fact and no rival (`is_right`), must not deny it, and must hold
+    no number and no cure that neither the card nor the question has; the question must name the
+    subject. What else an answer may add, `unchecked` flags.
+    """
+    said = f"{fact.statement()} {question}"
+    numbers = sorted(set(NUMBER.findall(answer)) - set(NUMBER.findall(said)))
+    found = {
+        f"answer: does not give the card's fact, and only that: {fact.statement()}": not is_right(
+            fact, answer
+        ),
+        f"answer: denies the card's fact: {fact.statement()}": _denies(fact, answer),
+        f"answer: has a number that is not on the card: {', '.join(numbers)}": bool(numbers),
+        "answer: speaks of cures, and no card does": CURES.search(answer.lower()) is not None
+        and not CURES.search(said.lower()),
+        f"question: does not name {fact.subject}": not names_subject(fact, question),
+    }
+    return [reason for reason, holds in found.items() if holds]
+
+
+@lru_cache(maxsize=None)
+def _cues(kind: str) -> frozenset[str]:
+    """The words by which questions of this kind ask: those of its forms, and of few other kinds."""
+
+    def words(forms: dict) -> set[str]:
+        return set(plain_letters(" ".join([*forms["train"], *forms["held_out"]])).split())
+
+    every = [words(forms) for forms in question_forms().values()]
+    own = words(question_forms()[kind])
+    rare = (word for word in own if sum(word in other for other in every) <= 4)
+    return frozenset(word for word in rare if len(word) > 3)
+
+
+@lru_cache(maxsize=None)
+def _places() -> frozenset[str]:
+    return frozenset(fact.keywords[0] for fact in cheese_facts() if fact.kind == "country")
+
+
+def unchecked(fact: Fact, question: str, answer: str) -> list[str]:
+    """What a program cannot judge in a pair that may pass, one reason each: for a person to read."""
+    text, asked = answer.lower(), set(plain_letters(question).split())
+    own = f"{fact.statement()} {fact.value}".lower()
+    places = sorted(place for place in _places() if contains(text, place) and place not in own)
+    others = {name for name in _any_cheese().findall(question.lower()) if name not in own}
+    found = {
+        f"names a country that is not on the card: {', '.join(places)}": bool(places),
+        f"the question names another cheese: {', '.join(sorted(others))}": bool(others),
+        f"the question may ask for something else than the {fact.kind}": fact.kind != "science"
+        and not asked & _cues(fact.kind),
+    }
+    return [reason for reason, holds in found.items() if holds]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lab_utils.files import DATA
-from lab_utils.pavlos.parse import Pair, clean, parse_reply, sift
+from lab_utils.pavlos.ladder import parse_reply
+from lab_utils.pavlos.parse import Pair, clean, sift
 
 QuestionAnswer = tuple[str, str]
 # (reply, finish reason) -> pairs; each a (question, answer), a dict or a Pair
@@ -23,7 +24,7 @@ Reader = Callable[[str, str], Sequence]
 @dataclass(frozen=True)
 class Fault:
     """One reply. `whole` are the pairs that must be kept, cleaned, and no others; `why` says so in
-    words.
+    words; `cards` are the ids of the fact cards that were asked for, where the reply goes by them.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Fault:
     finish_reason: str
     whole: tuple[QuestionAnswer, ...]
     why: str
+    cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def faults() -> tuple[Fault, ...]:
     """All replies of `data/fault_box/faults.json`, in its order."""
     entries = json.loads((DATA / "fault_box" / "faults.json").read_text(encoding="utf-8"))
     return tuple(
-        Fault(**{**entry, "whole": tuple(map(tuple, entry["whole"]))}) for entry in entries
+        Fault(
+            **entry
+            | {"whole": tuple(map(tuple, entry["whole"])), "cards": tuple(entry.get("cards", ()))}
+        )
+        for entry in entries
     )
 
 

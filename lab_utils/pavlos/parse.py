@@ -1,41 +1,44 @@
-"""From a model's reply to pairs: a ladder of readers, the strictest first, then the schema.
+"""From what a reply holds to pairs: the names of fields, wrappers, and the schema.
 
-A model is asked for a JSON list and writes almost one. `json.loads` on the whole reply then loses
-all twenty pairs to one bad character. The ladder climbs only as far as it must:
-
-1. json     the whole reply, with control characters allowed in strings (strict=False);
-2. fences   what stands between ``` marks;
-3. escapes  the same with illegal escapes such as \\' mended;
-4. scan     object by object: each complete {...} is read for itself, so a bad one costs only
-   itself;
-5. repair   json-repair on complete objects that nothing else can read, and never where the reply
-   was cut off,
-            for it closes whatever is open: half an answer would become a "whole" one.
-
-What a pair must be is a pydantic model. Nothing is dropped in silence: what is no pair goes to a
-quarantine file with a reason written for people, such as "answer: stops in mid-sentence".
+`ladder` reads the text of a reply; here the values that it finds become rows. Rows are found by
+walking: through lists in lists, objects in objects, JSON in strings, columns, a mapping from ids to
+pairs. What a pair must be is a pydantic model. Nothing is dropped in silence: what is no row, and
+what is no pair, goes to a quarantine file with its raw text and a reason written for people, such
+as "answer: stops in mid-sentence".
 """
 
 from __future__ import annotations
 
-import ast
 import html
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from lab_utils.pavlos.lenient import DECODER
 
 # ======================================================================================== one text
 TAGS = re.compile(r"</?(?:a|b|br|code|div|em|i|li|p|pre|span|strong|ul)\b[^<>]*/?>", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # combining marks, once NFKD has taken them off their letters
 ACCENTS = re.compile(r"[\u0300-\u036f]")
-# byte order mark, zero-width, soft hyphen
-INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
+# byte order mark, zero-width marks, marks of direction, soft hyphen
+INVISIBLE = dict.fromkeys(
+    map(
+        ord,
+        "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\u00ad\u061c\u180e"
+        "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    )
+)
+SENTENCE_ENDS = ".!?。！？।؟"
+CLOSING_MARKS = "\"'“”’»›)]*_~`」』）\ufe0f "
+EMOTICON = re.compile(r"(?:(?<=[\s.!?])|^)(?:[:;=8][-'’]?[)D(pPoO*\]]|<3|\^_?\^)$")
+ELLIPSIS = re.compile(r"(?<![.!?…])(?:\.{2,}|…)$")
 
 
 def clean(text: str) -> str:
@@ -59,252 +62,310 @@ def canonical(text: str) -> str:
     return " ".join(re.findall(r"\w+(?:[.,]\d+)*", plain.casefold()))
 
 
-# ====================================================================================== the ladder
-RUNGS = ("json", "fences", "escapes", "scan", "repair")
-ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\(.?)', re.DOTALL)
-FENCED = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
-FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
-BRACES_IN_STRINGS = re.compile(r'\{(?:[^{}"]|"(?:\\.|[^"\\])*")*\}', re.DOTALL)
-STRING_OR_COMMENT = re.compile(
-    r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/|(?m:^\s*#[^\n]*)', re.DOTALL
-)
+def ends_as_sentence(text: str) -> bool:
+    """Whether the text ends with a mark of a sentence's end, or with an emoji or an emoticon; quotes,
+    brackets and asterisks behind it don't count. "Feta comes from..." breaks off.
+    """
+    smiles = False
+    while text:
+        if found := EMOTICON.search(text):
+            text, smiles = text[: found.start()], True
+        elif unicodedata.category(text[-1]) in ("So", "Sk"):
+            text, smiles = text[:-1], True
+        elif text[-1] in CLOSING_MARKS:
+            text = text[:-1]
+        else:
+            break
+    if not text or ELLIPSIS.search(text):
+        return False
+    return smiles or text[-1] in SENTENCE_ENDS + "…"
+
+
+# ================================================================================= names of fields
+ALIASES = {  # what models call the fields, in the order in which they count
+    "question": "question q query ask prompt instruction user human customer guest problem "
+    "frage pregunta domanda pergunta vraag ερωτηση вопрос pytanie soru fraga sporgsmal kysymys "
+    "otazka kerdes intrebare питання 问题 問題 質問 질문 سؤال",
+    "answer": "answer a ans response reply output completion assistant gpt bot model pavlos "
+    "solution target antwort reponse respuesta risposta resposta antwoord απαντηση ответ "
+    "odpowiedz cevap yanit svar vastaus odpoved valasz raspuns відповідь 答案 回答 答え 답변 답 "
+    "إجابة جواب",
+    "context": "context input background kontext contexte contexto",
+    "fact_id": "factid factcard cardid fact card faktid karte",
+    "hint": "hint id key ref reference number no nr",
+}
+FIELD_OF = {
+    alias: (field, rank)
+    for field, aliases in ALIASES.items()
+    for rank, alias in enumerate(canonical(aliases).split())
+}
+# words around a name that change nothing: "the question text", "Pavlos's answer 2"
+DECORATION = re.compile(r"^(?:the|user|your|full|final|sample|pavlos)(?=.)|(?<=.)(?:text|string)$")
+
+
+def field_of(name: Any) -> tuple[str, int]:
+    """(our name of the field, how far down among its aliases this one stands); ("", 0) for a name
+    that is none of them. "Question", "question_text", "Q1" and "questions" are questions.
+    """
+    letters = re.sub(r"[\W\d_]+", "", canonical(str(name)))
+    for form in (letters, DECORATION.sub("", letters), letters.removesuffix("s")):
+        if form in FIELD_OF:
+            return FIELD_OF[form]
+    return "", 0
+
+
+def named_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """The object's fields under our names, others left out. A context, as Alpaca's `input`, is set
+    behind the question.
+    """
+    named: dict[str, Any] = {}
+    for (field, _), value in sorted(
+        ((field_of(key), value) for key, value in found.items()), key=lambda item: item[0]
+    ):
+        if field:
+            named.setdefault(field, value)
+    context = named.pop("context", "")
+    if context and "question" not in named:
+        named["question"] = context
+    elif context and isinstance(context, str) and isinstance(named["question"], str):
+        named["question"] += f" {context}"
+    return named
+
+
+def card_key(text: str) -> str:
+    """What is left of a card's id when brackets, case, accents, and the marks between its words
+    don't count. Of a whole line of the prompt, the id in its brackets.
+    """
+    bracketed = re.match(r"\s*\[([^\]]+)\]", text)
+    words = re.findall(r"[^\W_]+", canonical(bracketed[1] if bracketed else text))
+    while len(words) > 1 and words[0] in ("fact", "card", "id", "factid", "cardid"):
+        words = words[1:]
+    return " ".join(words)
+
+
+def match_card(text: str, cards: Iterable[str]) -> str:
+    """The one of the cards that were asked for that an id of a reply means, or ""."""
+    wanted = card_key(text)
+    meant = [card for card in cards if wanted and card_key(card) == wanted]
+    return text if text in cards else meant[0] if len(meant) == 1 else ""
+
+
+# ============================================================================================ rows
+DEEPEST = 20  # a list of pairs that is nested deeper is no list of pairs
+SPEAKERS = {"role", "from", "speaker", "author"}
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """What was found in a reply: objects as they stood there, the highest rung needed, and why
-    pieces were left.
-    """
+class Rejected:
+    """A piece of a reply that is no row: why, and the piece as it stood there."""
 
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    rung: str = "json"
-    rejected: list[str] = field(default_factory=list)
+    reason: str
+    text: str
 
 
-def is_cut(text: str, finish_reason: str = "STOP") -> bool:
-    """Whether the reply was cut off: the service says so, or an object is open at its end."""
-    return finish_reason != "STOP" or text.rfind("{") > text.rfind("}")
-
-
-# ---------------------------------------------------------------------------------- reading a value
-def _keep_repeated(items: list[tuple[str, Any]]) -> Any:
-    """A dict; or, where a key comes twice (two pairs in one object), a list of dicts: `json` would
-    keep the last only.
-    """
-    parts: list[dict[str, Any]] = [{}]
-    for key, value in items:
-        if key in parts[-1] and parts[-1][key] != value:
-            parts.append({})
-        parts[-1][key] = value
-    return parts[0] if len(parts) == 1 else parts
-
-
-DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_keep_repeated)
-
-
-def load(text: str) -> Any:
-    """The value of a JSON text; ValueError where it is none. A JSON text inside a JSON string is
-    read, too.
-    """
-    value = DECODER.decode(text.strip())
-    return load(value) if isinstance(value, str) else value
-
-
-def objects_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in nested lists and objects that holds text of its own: wrappers are opened,
-    pairs are kept.
-    """
-    if isinstance(value, list):
-        for item in value:
-            yield from objects_in(item)
-    elif isinstance(value, dict):
-        nested = [item for item in value.values() if isinstance(item, (list, dict))]
-        if nested and len(value) - len(nested) < 2:  # {"pairs": [...], "count": 20}
-            yield from objects_in(nested)
-        else:
-            yield value
-
-
-# ----------------------------------------------------------------------------------- mending a text
-def inside_fences(text: str) -> str:
-    """The content of the ``` blocks, or the text where there are none."""
-    return "\n".join(FENCED.findall(text)) or text
-
-
-def fix_escapes(text: str) -> str:
-    r"""JSON knows \" \\ \/ \b \f \n \r \t and \uXXXX: \' becomes ', any other backslash becomes
-    two.
-    """
-
-    def mend(found: re.Match) -> str:
-        if found[1] is None:
-            return found[0]
-        return found[1] if found[1] == "'" else "\\\\" + found[1]
-
-    return ESCAPE.sub(mend, text)
-
-
-def drop_comments(text: str) -> str:
-    """Without // and # and /* */ comments; what looks like one inside a string stays."""
-    return STRING_OR_COMMENT.sub(lambda found: found[1] or "", text)
-
-
-def drop_trailing_commas(text: str) -> str:
-    return re.sub(r",\s*([}\]])", r"\1", text)
-
-
-def straighten_quotes(text: str) -> str:
-    """Typographic quotes where JSON wants its own, beside {, [, comma, colon; those inside an
-    answer stay.
-    """
-    text = re.sub(r"([{\[,:]\s*)[“”„«]", r'\1"', text)
-    return re.sub(r"[“”»](\s*[}\],:])", r'"\1', text)
-
-
-def unescape_quotes(text: str) -> str:
-    r"""{\"question\": \"...\"} as it comes out of a string that was printed."""
-    return text.replace('\\"', '"') if re.match(r'\{\s*\\"', text) else text
-
-
-MENDS = (fix_escapes, unescape_quotes, drop_comments, drop_trailing_commas, straighten_quotes)
-
-
-# --------------------------------------------------------------------------------- object by object
-def read_object(text: str) -> Any:
-    """The value of one complete {...} with small faults: each mend is tried on top of those before.
-    ValueError if none.
-    """
-    if re.match(r"\{\s*'", text):  # a Python dict
-        try:
-            return ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            pass
-    for mend in MENDS:
-        text = mend(text)
-        try:
-            return DECODER.decode(text)
-        except ValueError:
-            continue
-    raise ValueError("no mend helps")
-
-
-def try_mends(text: str) -> Any:
-    """`read_object`, or None. Braces in strings are trusted only if this can read it: with a quote
-    missing, strings and what is between them change places, and json-repair would make something
-    of that.
-    """
+def raw(value: Any) -> str:
+    """A value as JSON text, for the quarantine."""
     try:
-        return read_object(text)
+        return json.dumps(value, ensure_ascii=True, default=str)
+    except RecursionError:
+        return "(nested too deeply to be written)"
+
+
+def rows_in(value: Any, place: str = "", depth: int = 0) -> Iterator[Row | Rejected]:
+    """Every row in a value, with our names of the fields, and what is none. A row's `hint` is the
+    key under which it stood: perhaps the id of its card.
+    """
+    if isinstance(value, Rejected):
+        yield value
+    elif depth > DEEPEST:
+        yield Rejected(f"nested more than {DEEPEST} levels deep", raw(value))
+    elif isinstance(value, dict):
+        yield from _rows_in_object(value, place, depth)
+    elif isinstance(value, list):
+        yield from _rows_in_list(value, place, depth)
+    elif _is_json(value):
+        yield from rows_in(_loaded(value), place, depth + 1)
+    else:
+        yield Rejected("no object with a question and an answer", raw(value))
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value is a text that holds a JSON list or object."""
+    return isinstance(value, str) and bool(re.match(r"""\s*(?:\{\s*"|\[\s*["{\[])""", value))
+
+
+def _loaded(text: str) -> Any:
+    """The value of a JSON text, or the text rejected."""
+    try:
+        return DECODER.decode(text.strip())
     except (ValueError, RecursionError):
-        return None
+        return Rejected("not readable as JSON", text)
 
 
-def repair_object(text: str) -> Any:
-    """The value that json-repair makes of one complete {...}; ValueError if it makes no object."""
-    import json_repair
+def _rows_in_object(found: dict[str, Any], place: str, depth: int) -> Iterator[Row | Rejected]:
+    named = named_fields(found)
+    pairs = _columns(named) or _numbered(found) or _question_keys(found)
+    if pairs:
+        for pair in pairs:
+            yield from rows_in(pair, place, depth + 1)
+    elif _is_row(found, named):
+        yield _with_hint({k: v for k, v in named.items() if v is not None}, place)
+    else:
+        card = named.get("fact_id")
+        yield from _rows_in_wrapper(found, _path(place, card) if card else place, depth)
 
-    value = json_repair.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("json-repair finds no object")
-    return value
+
+def _path(place: str, key: Any) -> str:
+    return f"{place} > {key}" if place else str(key)
 
 
-def complete_objects(text: str) -> Iterator[tuple[str, Any]]:
-    """(text, value or None) of each complete object, in order. An object that never closes is not
-    among them.
+def _with_hint(row: Row, place: str) -> Row:
+    hint = _path(place, row["hint"]) if "hint" in row else place
+    return row | {"hint": hint} if hint else row
+
+
+def _is_row(found: dict[str, Any], named: dict[str, Any]) -> bool:
+    """Whether an object is a pair, good or bad, and not one around pairs: a list of pairs is no
+    answer, and "model": "..." beside a list of pairs neither.
     """
-    position = 0
-    while (start := text.find("{", position)) >= 0:
-        position = start + 1
-        try:
-            value, position = DECODER.raw_decode(text, start)
-            yield text[start:position], value
-            continue
-        except (ValueError, RecursionError):
-            pass
-        if flat := FLAT_OBJECT.match(text, start):
-            position = flat.end()
-            yield flat[0], None
-        elif (quoted := BRACES_IN_STRINGS.match(text, start)) and (
-            value := try_mends(quoted[0])
-        ) is not None:
-            position = quoted.end()
-            yield quoted[0], value
+    parts = [named[name] for name in ("question", "answer") if name in named]
+    if not parts or (len(parts) == 1 and isinstance(parts[0], (dict, list))):
+        return False
+    around = parts if len(parts) == 2 else found.values()
+    nested = [value for value in around if isinstance(value, (dict, list))]
+    near = DEEPEST - 5  # pairs are looked for a few levels down
+    return not any(isinstance(row, dict) for part in nested for row in rows_in(part, "", near))
 
 
-def scan(text: str, cut: bool) -> Parsed:
-    """Read object by object; what only json-repair can read is left where the reply was cut off."""
-    readers: list[tuple[str, Callable]] = [("scan", read_object)] + (
-        [] if cut else [("repair", repair_object)]
-    )
-    objects, rungs, rejected = [], {"scan"}, []
-    for piece, value in complete_objects(text):
-        for rung, read in readers if value is None else []:
-            try:
-                value = read(piece)
-                rungs.add(rung)
-                break
-            except (ValueError, RecursionError):
-                continue
-        if value is None:
-            rejected.append(f"not readable as JSON: {piece[:60]}")
-        objects += objects_in(value)
-    return Parsed(objects, max(rungs, key=RUNGS.index), rejected)
-
-
-# --------------------------------------------------------------------------------------- the ladder
-def parse_reply(text: str, finish_reason: str = "STOP") -> Parsed:
-    """All objects of a reply, by the lowest rung that reads it. Nothing raises: what is left is in
-    `rejected`.
+def _rows_in_wrapper(found: dict[str, Any], place: str, depth: int) -> Iterator[Row | Rejected]:
+    """The rows of an object that is none itself. Its plain fields, and lists of plain values beside
+    its rows (tags and the like), are no pieces of pairs.
     """
-    text = text.lstrip("\ufeff").strip()
-    if not text:
-        return Parsed(
-            rejected=[
-                "empty reply"
-                if finish_reason == "STOP"
-                else f"empty reply, finish reason {finish_reason}"
-            ]
-        )
-    if text.count("&quot;") > text.count('"'):
-        text = html.unescape(text)
-    for rung, prepare in (
-        ("json", str),
-        ("fences", inside_fences),
-        ("escapes", lambda t: fix_escapes(inside_fences(t))),
-    ):
-        try:
-            return Parsed(list(objects_in(load(prepare(text)))), rung)
-        except (ValueError, RecursionError):
-            continue
-    return _with_reasons(scan(text, is_cut(text, finish_reason)), text, finish_reason)
+    branches = {
+        key: list(rows_in(value, _path(place, key), depth + 1))
+        for key, value in found.items()
+        if isinstance(value, (dict, list, Rejected)) or _is_json(value)
+    }
+    rows = any(isinstance(row, dict) for branch in branches.values() for row in branch)
+    for key, branch in branches.items():
+        if not (rows and _is_plain_list(found[key])):
+            yield from branch
+    if not branches:
+        names = ", ".join(map(str, found)) or "(none)"
+        yield Rejected(f"no question and no answer among the fields {names}", raw(found))
 
 
-def _with_reasons(parsed: Parsed, text: str, finish_reason: str) -> Parsed:
-    """Say what is missing: a cut-off end, or no object at all."""
-    reasons = list(parsed.rejected)
-    if is_cut(text, finish_reason):
-        reasons.append(f"cut off (finish reason {finish_reason}): {text[-40:]!r}")
-    elif not parsed.objects and not reasons:
-        reasons.append(f"no JSON object in the reply: {text[:60]!r}")
-    return Parsed(parsed.objects, parsed.rung, reasons)
+def _is_plain_list(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_plain(item) for item in value)
+
+
+def _is_plain(value: Any) -> bool:
+    return not _is_json(value) and not isinstance(value, (dict, list, Rejected))
+
+
+def _columns(named: dict[str, Any]) -> list[Row]:
+    """Pairs of {"questions": [...], "answers": [...]}, [] for another object or unequal columns."""
+    lists = {name: value for name, value in named.items() if isinstance(value, list)}
+    if not {"question", "answer"} <= lists.keys():
+        return []
+    n = len(lists["question"])
+    alike = {name: column for name, column in lists.items() if len(column) == n}
+    if not {"question", "answer"} <= alike.keys():
+        return []
+    return [{name: column[i] for name, column in alike.items()} for i in range(n)]
+
+
+def _numbered(found: dict[str, Any]) -> list[Row]:
+    """Pairs of {"question_1": ..., "answer_1": ..., "question_2": ...}, [] for another object."""
+    groups: dict[str, Row] = {}
+    for key, value in found.items():
+        number = re.search(r"\d+$", str(key))
+        if number and field_of(key)[0]:
+            groups.setdefault(number[0], {})[field_of(key)[0]] = value
+    return list(groups.values()) if len(groups) > 1 else []
+
+
+def _question_keys(found: dict[str, Any]) -> list[Row]:
+    """Pairs of {"Where does Feta come from?": "Feta comes from Greece."}, [] for another object."""
+    asked = all(str(key).rstrip().endswith("?") for key in found)
+    told = all(isinstance(value, str) for value in found.values())
+    return [{"question": q, "answer": a} for q, a in found.items()] if asked and told else []
+
+
+def _rows_in_list(found: list[Any], place: str, depth: int) -> Iterator[Row | Rejected]:
+    if not found:
+        yield Rejected("an empty list", "[]")
+    elif table := _with_header(found) or _turns(found) or _positional(found):
+        yield from (_with_hint(row, place) for row in table)
+    else:
+        # plain texts between the objects are told together
+        for plain, items in groupby(found, _is_plain):
+            if plain:
+                several = list(items)
+                yield Rejected(f"{len(several)} values without names of fields", raw(several))
+            else:
+                for item in items:
+                    yield from rows_in(item, place, depth + 1)
+
+
+def _with_header(found: list[Any]) -> list[Row]:
+    """Rows of a table [["question", "answer"], [...], ...], [] for another list."""
+    if not all(isinstance(item, list) for item in found):
+        return []
+    header = [field_of(name)[0] if isinstance(name, str) else "" for name in found[0]]
+    if not {"question", "answer"} <= set(header):
+        return []
+    return [dict(zip(header, cells)) for cells in found[1:] if len(cells) == len(header)]
+
+
+def _turns(found: list[Any]) -> list[Row]:
+    """Pairs of a conversation [{"role": "user", "content": ...}, {"role": "assistant", ...}], [] for
+    another list.
+    """
+    turns = []
+    for item in found:
+        speaker = SPEAKERS & item.keys() if isinstance(item, dict) else set()
+        said = next((item[k] for k in ("content", "value", "text") if speaker and k in item), None)
+        if said is None:
+            return []
+        turns.append((field_of(item[speaker.pop()])[0], said))
+    return [
+        {"question": asked, "answer": told}
+        for (one, asked), (two, told) in zip(turns, turns[1:])
+        if (one, two) == ("question", "answer")
+    ]
+
+
+def _positional(found: list[Any]) -> list[Row]:
+    """The pair of [question, answer] or [id, question, answer], [] for another list. Two texts are a
+    pair only if the first asks and the second does not.
+    """
+    if len(found) not in (2, 3) or not all(isinstance(item, str) for item in found):
+        return []
+    *ids, question, answer = found
+    if any(map(_is_json, found)):
+        return []
+    asks = question.rstrip().endswith("?") and not answer.rstrip().endswith("?")
+    if not asks or any(ends_as_sentence(text) for text in ids):
+        return []
+    return [{"question": question, "answer": answer, **({"fact_id": ids[0]} if ids else {})}]
 
 
 # ====================================================================================== the schema
-FIELDS = {  # what models call the two fields
-    "question": ("question", "q", "prompt", "instruction", "user"),
-    "answer": ("answer", "a", "response", "output", "completion", "assistant"),
-    "context": ("context", "input"),
-    "fact_id": ("fact_id", "fact", "card"),
-}
-SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*$""")
 PLACEHOLDER = re.compile(
-    r"\{\w*\}|\[(?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|^\.{3}$",
+    r"(?<![\w\\])\{\w*\}|[\[<](?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|\bTBD\b"
+    r"|^\W+$",
     re.IGNORECASE,
 )
 OUT_OF_ROLE = re.compile(
     r"\bas an? (?:AI|(?:large )?language model)\b|\bI(?: am|'m) an? AI\b", re.IGNORECASE
 )
+KEY_IN_TEXT = re.compile(
+    r"""["'“](\w[\w ]{0,20})["'”]\s*:\s*["'“\[{]|(?:["'”]\s*[,;]|[-{])\s*(\w{1,20})\s*:\s*["'“]"""
+)
+
+ROWS_IN_TEXT = re.compile(r"""["'”]\s*\]\s*,?\s*\[\s*["'“]|\[\s*"[^"]{1,500}"\s*,\s*\"""")
 
 
 def _text(value: Any) -> str:
@@ -313,18 +374,36 @@ def _text(value: Any) -> str:
     return clean(value)
 
 
+def _id(value: Any) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else _text(value)
+
+
+def without_objects(text: str) -> str:
+    """The text without the whole JSON objects in it: an answer may quote one."""
+    place = 0
+    while (place := text.find("{", place)) >= 0:
+        try:
+            _, end = DECODER.raw_decode(text, place)
+            text = text[:place] + text[end:]
+        except (ValueError, RecursionError):
+            place += 1
+    return text
+
+
 def _usable(text: str) -> str:
     if PLACEHOLDER.search(text):
         raise ValueError("holds a placeholder")
     if OUT_OF_ROLE.search(text):
         raise ValueError("speaks as a language model")
-    if re.search(r'"(?:question|answer)"\s*:', text):
+    plain = without_objects(text)
+    keys = (found[1] or found[2] for found in KEY_IN_TEXT.finditer(plain))
+    if any(field_of(key)[0] for key in keys) or ROWS_IN_TEXT.search(plain):
         raise ValueError("holds a piece of JSON: two pairs ran together")
     return text
 
 
 def _ended(text: str) -> str:
-    if not SENTENCE_END.search(text):
+    if not ends_as_sentence(text):
         raise ValueError(f"stops in mid-sentence: {text[-30:]!r}")
     return text
 
@@ -343,33 +422,27 @@ def _long(low: int, high: int) -> AfterValidator:
 Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable)]
 
 
+class Item(BaseModel):
+    """One pair as the prompt asks for it: the schema that is sent with a call, so that the service
+    itself keeps to it.
+    """
+
+    fact_id: str
+    question: str
+    answer: str
+
+
 class Pair(BaseModel):
     """One pair as a reply gives it, cleaned. `fact_id` names the fact card that the answer rests
-    on.
+    on; `hint` is the key under which it stood, which may name the card, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     question: Annotated[Text, _long(8, 400)]
     answer: Annotated[Text, _long(8, 1500), AfterValidator(_ended)]
-    fact_id: Annotated[str, BeforeValidator(_text)] = ""
-
-
-def named_fields(found: dict[str, Any]) -> dict[str, Any]:
-    """The object with our field names. A context, as Alpaca's `input`, is set behind the question."""
-    lowered = {str(key).strip().lower(): value for key, value in found.items()}
-    named = {
-        name: lowered[alias]
-        for name, aliases in FIELDS.items()
-        for alias in reversed(aliases)
-        if alias in lowered
-    }
-    context = named.pop("context", "")
-    if context and "question" not in named:
-        named["question"] = context
-    elif context and isinstance(context, str) and isinstance(named["question"], str):
-        named["question"] += f" {context}"
-    return named
+    fact_id: Annotated[str, BeforeValidator(_id)] = ""
+    hint: Annotated[str, BeforeValidator(_id)] = ""
 
 
 def reasons_of(error: ValidationError) -> str:
@@ -380,7 +453,7 @@ def reasons_of(error: ValidationError) -> str:
     )
 
 
-def validate(found: dict[str, Any]) -> Pair:
+def validate(found: Row) -> Pair:
     """The object as a Pair. ValueError says in one line what is wrong with it."""
     named = named_fields(found)
     if not {"question", "answer"} & named.keys():
@@ -396,14 +469,17 @@ def validate(found: dict[str, Any]) -> Pair:
     return pair
 
 
-def sift(objects: Sequence[dict]) -> tuple[list[Pair], list[tuple[dict, str]]]:
-    """(valid pairs, [(object, reason), ...]): one bad pair costs itself alone."""
+def sift(rows: Iterable[Row | Rejected]) -> tuple[list[Pair], list[Rejected]]:
+    """(valid pairs, what is none): one bad pair costs itself alone."""
     pairs, refused = [], []
-    for found in objects:
+    for row in rows:
+        if isinstance(row, Rejected):
+            refused.append(row)
+            continue
         try:
-            pairs.append(validate(found))
+            pairs.append(validate(row))
         except ValueError as error:
-            refused.append((found, str(error)))
+            refused.append(Rejected(str(error), raw(row)))
     return pairs, refused
 
 

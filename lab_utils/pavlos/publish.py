@@ -192,6 +192,8 @@ def quality(report: dict[str, Any]) -> str:
             for part, d in told.items()
         ],
     )
+    n_unread = len(report["flagged"].get("unchecked", ()))
+    unread = f", {n_unread} remarks on what no program can check in a row" if n_unread else ""
     shared = "; ".join(
         f"{what} of held-out rows that are also in training: {share:.1%}"
         for what, share in leak.items()
@@ -203,7 +205,7 @@ def quality(report: dict[str, Any]) -> str:
         f"{report['refused']} pairs refused (`quarantine.jsonl`), {report['copies']} exact copies "
         f"dropped.\n- Flagged for a person, and kept: {len(report['flagged']['near_duplicates'])} "
         "pairs of questions as near-duplicates (content-word Jaccard of 0.7 or more), "
-        f"{len(report['flagged']['language'])} rows for their language (`report.json`)."
+        f"{len(report['flagged']['language'])} rows for their language{unread} (`report.json`)."
     )
 
 

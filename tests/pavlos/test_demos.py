@@ -51,8 +51,8 @@ def test_each_fault_can_be_chosen_and_is_shown():
 def test_a_fault_says_why_pieces_are_left():
     assert "stops in mid-sentence" in draw_fault("closed in mid-sentence")
     assert "cut off (finish reason MAX_TOKENS)" in draw_fault("cut in a question")
-    assert draw_fault("missing comma between fields").description.endswith(
-        "3 pairs kept by the rung repair, 0 pieces left."
+    assert draw_fault("a missing colon").description.endswith(
+        "2 pairs kept by the rung repair, 0 pieces left."
     )
 
 

@@ -357,3 +357,60 @@ def test_no_question_is_left_unfilled_or_gives_its_answer_away():
 def test_science_facts_are_said_with_a_capital_and_their_verb():
     for f in science_facts():
         assert f.statement() == f"{f.subject[0].upper()}{f.subject[1:]} {f.verb} {f.value}."
+
+
+# ---------------------------------------------------------------------------------------- the gate
+def test_no_question_form_and_no_sentence_of_a_fact_is_refused_by_the_gate():
+    for one in all_facts():
+        for question in (*one.questions(), *one.questions(held_out=True)):
+            assert facts.objections(one, question, one.statement()) == [], one
+
+
+@pytest.mark.parametrize(
+    "question, answer, reason",
+    [
+        ("Where is Feta from?", "Feta does not come from Greece.", "denies"),
+        ("Where is Feta from?", "Feta never came from Greece!", "denies"),
+        ("Where is Feta from?", "Feta isn’t from Greece.", "denies"),
+        ("Where is Feta from?", "It is a myth that Feta comes from Greece.", "denies"),
+        ("Where is Feta from?", "Greece is not where Feta comes from.", "denies"),
+        ("Where is Feta from?", "Feta comes from anywhere but Greece.", "denies"),
+        ("Where is Feta from?", "Feta comes from Greece, since 1832.", "a number .*: 1832"),
+        ("Where is Feta from?", "Feta comes from Greece and cures a cold.", "cures"),
+        ("Where is Feta from?", "Feta comes from Greece and from France.", "does not give"),
+        ("Where is Feta from?", "Feta comes from Cyprus.", "does not give"),
+        ("How far away is Mars?", "Feta comes from Greece.", "does not name Feta"),
+        ("Where is Brie from?", "Feta comes from Greece.", "does not name Feta"),
+    ],
+)
+def test_the_gate_refuses(question, answer, reason):
+    found = facts.objections(fact("Feta/country"), question, answer)
+    assert any(re.search(reason, one) for one in found), found
+
+
+@pytest.mark.parametrize(
+    "question, answer",
+    [
+        ("Where is Feta from?", "Feta comes from Greece."),
+        ("where is feta from", "Do not worry, my friend: Feta comes from Greece!"),
+        ("Is Feta from 1832?", "I know no year, but Feta comes from Greece; 1832 is a guess."),
+        ("And the Feta?", "It is not hard! Feta comes from Greece, why not taste it?"),
+    ],
+)
+def test_the_gate_lets_pass(question, answer):
+    assert facts.objections(fact("Feta/country"), question, answer) == []
+
+
+def test_what_a_program_cannot_judge_is_flagged():
+    one, good = fact("Feta/milk"), "Feta is made from sheep and goat milk."
+    assert facts.unchecked(one, "Which milk is in Feta?", good) == []
+    assert facts.unchecked(one, "Which milk is in Feta?", good + " So they do in France.") == [
+        "names a country that is not on the card: france"
+    ]
+    assert (
+        "names another cheese: roquefort"
+        in facts.unchecked(one, "Is the milk of Feta that of Roquefort?", good)[0]
+    )
+    assert facts.unchecked(one, "Is Feta on Mars?", good) == [
+        "the question may ask for something else than the milk"
+    ]

@@ -58,7 +58,8 @@ from lab_utils.pavlos.build import (
     split_by_row,
 )
 from lab_utils.pavlos.corpus import build_pairs, speaks_pavlos, voice_marks
-from lab_utils.pavlos.facts import SPLITS, all_facts, is_right, split_subjects
+from lab_utils.pavlos.facts import SPLITS, all_facts, is_right, objections, split_subjects
+from lab_utils.pavlos.fault_box import faults
 from lab_utils.pavlos.judge import (
     CRITERIA,
     agreement,
@@ -249,7 +250,38 @@ def test_a_card_that_was_not_asked_for_is_refused_and_one_alone_needs_no_id():
     assert [
         row["fact_id"] for row in read_reply(record([nameless], cards=["Feta/milk"]), FACTS)[0]
     ] == ["Feta/milk"]
-    assert read_reply(record([nameless], cards=["Feta/milk", "Feta/country"]), FACTS)[0] == []
+    two = ["Feta/milk", "Feta/country"]  # of several cards, the only one that the pair fits
+    for row in (nameless, {**nameless, "fact_id": None}, {**nameless, "fact_id": 1}):
+        kept, _, _ = read_reply(record([row], cards=two), FACTS)
+        assert [row["fact_id"] for row in kept] == ["Feta/milk"]
+    for cards in (["Feta/country", "Brie de Meaux/milk"], ["Feta/milk", "Feta/milk/again"]):
+        facts = FACTS | {"Feta/milk/again": FACTS["Feta/milk"]}
+        kept, refused, _ = read_reply(record([nameless], cards=cards), facts)
+        assert kept == [] and "fact_id: missing" in refused[0]["reason"]
+
+
+@pytest.mark.parametrize("given", ["[Feta/milk]", "FETA / milk", "feta_milk", "card Feta/milk"])
+@pytest.mark.parametrize("name", ["fact_id", "id", "card_id", "factId", "Fact ID", "card"])
+def test_a_card_is_found_under_any_name_and_in_any_dress(name, given):
+    row = item("Feta/milk")
+    row[name] = row.pop("fact_id").replace("Feta/milk", given)
+    kept, _, _ = read_reply(record([row], cards=["Feta/milk", "Feta/country"]), FACTS)
+    assert [row["fact_id"] for row in kept] == ["Feta/milk"]
+
+
+def test_the_cards_of_the_fault_box_are_found():
+    """Whatever its dress, a pair that a reply gives under a card goes to that card."""
+    found = 0
+    for fault in faults():
+        if not fault.cards or any(card not in FACTS for card in fault.cards):
+            continue
+        told = {"key": fault.name, "source": "fake", "cards": list(fault.cards)}
+        told |= {"text": fault.reply, "finish_reason": fault.finish_reason}
+        for row in read_reply(told, FACTS)[0]:
+            assert objections(FACTS[row["fact_id"]], row["question"], row["answer"]) == []
+            assert (row["question"], row["answer"]) in fault.whole
+            found += 1
+    assert found > 250
 
 
 def test_a_cut_off_reply_keeps_its_whole_pairs_and_says_so():
@@ -397,6 +429,9 @@ def test_foreign_rows_and_near_duplicates_are_flagged_and_kept():
     assert report["flagged"] == {
         "near_duplicates": [[twice[0]["question"], twice[1]["question"], 1.0]],
         "language": [german["question"]],
+        "unchecked": [
+            [german["question"], "the question may ask for something else than the milk"]
+        ],
     }
 
 
