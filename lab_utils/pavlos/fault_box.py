@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lab_utils.files import DATA
-from lab_utils.pavlos.ladder import parse_reply
+from lab_utils.pavlos.ladder import is_cut, parse_reply
 from lab_utils.pavlos.parse import Pair, clean, sift
 
 QuestionAnswer = tuple[str, str]
@@ -62,6 +62,24 @@ def faults() -> tuple[Fault, ...]:
             | {"whole": tuple(map(tuple, entry["whole"])), "cards": tuple(entry.get("cards", ()))}
         )
         for entry in entries
+    )
+
+
+def keeps_to_schema(fault: Fault) -> bool:
+    """Whether a service that is held to a schema (a list of objects with three texts) could still
+    send what is wrong here: any reply may be cut off, blocked or empty; a whole one has the form.
+    """
+    if is_cut(fault.reply, fault.finish_reason) or not fault.reply.strip():
+        return True
+    try:
+        items = json.loads(fault.reply)
+    except ValueError:
+        return False
+    return isinstance(items, list) and all(
+        isinstance(item, dict)
+        and {"question", "answer"} <= item.keys() <= {"fact_id", "question", "answer"}
+        and all(isinstance(value, str) for value in item.values())
+        for item in items
     )
 
 

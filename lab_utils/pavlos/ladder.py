@@ -24,6 +24,7 @@ from lab_utils.pavlos.lenient import DECODER, Reader
 from lab_utils.pavlos.parse import Rejected, Row, canonical, field_of, rows_in
 
 RUNGS = ("json", "fences", "escapes", "scan", "repair", "other")
+FLAT_OBJECT = re.compile(r'\{(?:[^{}"]|"(?:\\.|[^"\\])*")*\}', re.DOTALL)
 ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\(.?)', re.DOTALL)
 FENCED = re.compile(r"^[ \t]*```[\w-]*[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 DRAFT = re.compile(
@@ -97,6 +98,11 @@ def prepared(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------------- closed pieces
+def complete_objects(text: str) -> list[tuple[int, int]]:
+    """(start, end) of every flat object that closes; braces in its strings are letters."""
+    return [found.span() for found in FLAT_OBJECT.finditer(text)]
+
+
 def repair_object(piece: str) -> dict[str, Any]:
     """What json-repair makes of one closed {...}. ValueError if that is no object, or has not just
     the words of the piece, all of them and in their order.
