@@ -228,12 +228,9 @@ EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-
 # ---------------------------------------------------------------- demos that need something to show
 def rank_of_cheese() -> Any:
     """Lab 04's rank slider on a picture and on noise, which no rank below the full one can hold."""
-    import torch
+    from lab_utils.lora.demos import decompose, example_matrices, rank_demo
 
-    from lab_utils.lora.demos import cheese_picture, decompose, rank_demo
-
-    noise = torch.rand(128, 128, generator=torch.Generator().manual_seed(0))
-    return rank_demo(decompose({"a wedge of cheese": cheese_picture(), "noise": noise}))
+    return rank_demo(decompose(example_matrices()))
 
 
 def adapters_of_models() -> Any:
@@ -259,7 +256,8 @@ def duplicates_of_pavlos(n_rows: int = 120) -> Any:
 def methods_compared() -> Any:
     """Lab 07's five axes, from the wide comparison recorded in data/reference."""
     from lab_utils.lora.demos import axes_demo
-    from lab_utils.lora.methods import METHODS, five_axes
+    from lab_utils.lora.methods import METHODS
+    from lab_utils.lora.scoring import five_axes
 
     record = json.loads(
         (ROOT / "data" / "reference" / "peft_methods.json").read_text(encoding="utf-8")
@@ -340,8 +338,8 @@ def voices_chat(runs: Path | None = None) -> Any:
     was not run yet.
     """
     folders = dict(zip(VOICES, trained("07", *VOICES, runs=runs), strict=True))
+    from lab_utils.lora.adapters import BASE, answer_as, load_adapters
     from lab_utils.lora.demos import VoiceChat
-    from lab_utils.lora.methods import BASE, answer_as, load_adapters
 
     model, tokenizer = load_adapters(folders)
     names = {"base": BASE, **{name: name for name in folders}}
@@ -356,8 +354,8 @@ def voices_blended(runs: Path | None = None) -> Any:
     """Lab 07's two adapters blended by a slider. LabKitError if the lab was not run yet."""
     names = VOICES[:2]
     folders = dict(zip(names, trained("07", *names, runs=runs), strict=True))
+    from lab_utils.lora.adapters import answer_as, blend, load_adapters
     from lab_utils.lora.demos import blend_demo
-    from lab_utils.lora.methods import answer_as, blend, load_adapters
 
     model, tokenizer = load_adapters(folders)
 

@@ -20,17 +20,25 @@ NAME_CONTROLS = """(function start(mark, tries) {
   if (!box) { if (tries) setTimeout(start, 50, mark, tries - 1); return; }
   const all = (where, selector) => [...where.querySelectorAll(selector)];
   const text = (where) => where.querySelector('.widget-label')?.textContent;
-  const set = (element, name, value) => { if (element.getAttribute(name) !== value) element.setAttribute(name, value); };
-  const players = {'fa-play': 'play', 'fa-pause': 'pause', 'fa-stop': 'stop', 'fa-retweet': 'repeat'};
-  const handleOf = (slider) => slider.querySelector('[role=slider], .ui-slider-handle');  // of ipywidgets 8; of 7, as in Colab
+  const set = (element, name, value) => {
+    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+  };
+  const players = {
+    'fa-play': 'play', 'fa-pause': 'pause', 'fa-stop': 'stop', 'fa-retweet': 'repeat'};
+  // of ipywidgets 8; of 7, as in Colab
+  const handleOf = (slider) => slider.querySelector('[role=slider], .ui-slider-handle');
   const nameSlider = (slider) => {
     const readout = slider.querySelector('.widget-readout'), handle = handleOf(slider);
     set(handle, 'role', 'slider');
     set(handle, 'aria-label', text(slider));
     set(handle, 'aria-valuetext', readout.textContent);
     set(handle, 'aria-disabled', String(slider.querySelector('.slider').hasAttribute('disabled')));
-    if (slider.classList.contains('lab-kit-choice')) set(readout, 'contenteditable', 'false');  // typing there does nothing
-    else { set(readout, 'role', 'textbox'); set(readout, 'aria-label', text(slider) + ', typed'); }
+    if (slider.classList.contains('lab-kit-choice'))
+      set(readout, 'contenteditable', 'false');  // typing there does nothing
+    else {
+      set(readout, 'role', 'textbox');
+      set(readout, 'aria-label', text(slider) + ', typed');
+    }
   };
   const nameGroup = (group, role) => {
     set(group, 'role', role);
@@ -40,24 +48,29 @@ NAME_CONTROLS = """(function start(mark, tries) {
     all(box, '.widget-slider').filter(handleOf).forEach(nameSlider);
     all(box, '.widget-radio').forEach(group => nameGroup(group, 'radiogroup'));
     all(box, '.widget-toggle-buttons').forEach(group => nameGroup(group, 'group'));
-    all(box, '.widget-toggle-button').forEach(b => set(b, 'aria-pressed', String(b.classList.contains('mod-active'))));
-    all(box, 'select, button, input, [role=slider]').forEach(e => set(e, 'data-lm-suppress-shortcuts', 'true'));
+    all(box, '.widget-toggle-button').forEach(
+      b => set(b, 'aria-pressed', String(b.classList.contains('mod-active'))));
+    all(box, 'select, button, input, [role=slider]').forEach(
+      e => set(e, 'data-lm-suppress-shortcuts', 'true'));
     for (const [icon, said] of Object.entries(players))
       all(box, '.widget-play .' + icon).forEach(i => set(i.parentElement, 'aria-label', said));
   };
   name();
   all(box, '.lab-kit-picture').forEach(picture => set(picture, 'aria-live', 'polite'));
   const names = ['aria-valuetext', 'class', 'contenteditable', 'disabled'];
-  new MutationObserver(name).observe(box, {subtree: true, childList: true, characterData: true, attributes: true,
-                                           attributeFilter: names});
+  new MutationObserver(name).observe(box, {
+    subtree: true, childList: true, characterData: true, attributes: true,
+    attributeFilter: names});
 })(this, 100)"""
 STYLE = """<style>
 .lab-kit-demo { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 32px; }
-.lab-kit-demo .noUi-handle, .lab-kit-demo .ui-slider-handle { background: #0072B2; border: 2px solid white; }
+.lab-kit-demo .noUi-handle, .lab-kit-demo .ui-slider-handle {
+  background: #0072B2; border: 2px solid white; }
 .lab-kit-demo .slider[disabled] .noUi-handle { background: #909090; }
 .lab-kit-demo .widget-vbox, .lab-kit-demo .widget-hbox { overflow: visible; }
-.lab-kit-demo .noUi-handle:focus-visible, .lab-kit-demo button:focus-visible, .lab-kit-demo select:focus-visible,
-.lab-kit-demo input:focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
+.lab-kit-demo .noUi-handle:focus-visible, .lab-kit-demo button:focus-visible,
+.lab-kit-demo select:focus-visible, .lab-kit-demo input:focus-visible {
+  outline: 3px solid #E69F00; outline-offset: 2px; }
 </style>"""
 FULL_WIDTH = "calc(100% - 4px)"  # a widget has margins of 2 pixels
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -115,14 +128,14 @@ def live(draw: Callable[..., str], **controls: Any) -> Demo:
 
 
 def wide(control: Any) -> Any:
-    """Give a control the room for its label and a slider that a lecturer can hit from the keyboard."""
+    """Give a control room for its label and a slider that can be hit from the keyboard."""
     control.style.description_width = "11em"
     control.layout.width, control.layout.max_width = "44em", FULL_WIDTH
     return control
 
 
 def side_by_side(*children: Any) -> ipywidgets.HBox:
-    """In a row as long as there is room, then below each other: at 200 % zoom nothing is cut off."""
+    """In a row while there is room, then below each other: nothing is cut off at 200 % zoom."""
     for child in children:
         child.layout.flex, child.layout.max_width = "0 0 auto", FULL_WIDTH
     return ipywidgets.HBox(children, layout=ipywidgets.Layout(flex_flow="row wrap"))

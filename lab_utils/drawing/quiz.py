@@ -49,7 +49,8 @@ BEFORE = (
         {
             "0": "A loss of 0 would mean that it knows every next token for sure.",
             "about 1": "That is a model that has learnt a lot. This one has learnt nothing yet.",
-            "about 7.6": "It can only guess: each token has probability 1/2048, and -ln(1/2048) = 7.6.",
+            "about 7.6": "It can only guess: each token has probability 1/2048, and -ln(1/2048) = "
+            "7.6.",
             "about 2048": "The loss is a logarithm: ln 2048, not 2048.",
         },
     ),
@@ -70,20 +71,24 @@ BEFORE = (
         "Adam's two states",
         {
             "the weights": "20 GB; there is something four times as large.",
-            "the gradients": "As large as the weights, 20 GB; there is something four times as large.",
-            "Adam's two states": "Right: two float32 numbers for each parameter, 8 bytes against the weight's 2.",
-            "the activations": "With long texts they can be large. With short ones something else wins.",
+            "the gradients": "As large as the weights, 20 GB; there is something four times as "
+            "large.",
+            "Adam's two states": "Right: two float32 numbers for each parameter, 8 bytes against "
+            "the weight's 2.",
+            "the activations": "With long texts they can be large. With short ones something else "
+            "wins.",
         },
     ),
     Question(
         "LoRA trains 1 % of the parameters. What happens to the memory of the activations?",
         "hardly anything",
         {
-            "it falls to 1 %": "Gradients and Adam's states do. But the backward pass still goes through every "
-            "layer.",
-            "it falls to a half": "Less happens than that: the backward pass still goes through every layer.",
-            "hardly anything": "Right. It still goes through every layer, and most of what it needs there is the "
-            "same.",
+            "it falls to 1 %": "Gradients and Adam's states do. But the backward pass still "
+            "goes through every layer.",
+            "it falls to a half": "Less happens than that: the backward pass still goes through "
+            "every layer.",
+            "hardly anything": "Right. It still goes through every layer, and most of what it "
+            "needs there is the same.",
         },
     ),
     Question(
@@ -105,8 +110,10 @@ AFTER = (
         "each token predicts itself: nothing was shifted",
         {
             "a good initialization": "No initialization knows the text.",
-            "each token predicts itself: nothing was shifted": "Right: the input holds the answer. That loss teaches nothing.",
-            "the learning rate is too high": "Before the first step the learning rate has done nothing yet.",
+            "each token predicts itself: nothing was shifted": "Right: the input holds the "
+            "answer. That loss teaches nothing.",
+            "the learning rate is too high": "Before the first step the learning rate has done "
+            "nothing yet.",
         },
     ),
     Question(
@@ -114,8 +121,10 @@ AFTER = (
         "Pavlos. Why?",
         "a prompt chooses among what the model can do already",
         {
-            "five examples are too few": "The curve is flat: with such a small model more of the same does not help.",
-            "a prompt chooses among what the model can do already": "Right: his words were never learnt. Weights had to move.",
+            "five examples are too few": "The curve is flat: with such a small model more of the "
+            "same does not help.",
+            "a prompt chooses among what the model can do already": "Right: his words were never "
+            "learnt. Weights had to move.",
             "the context is full": "The longest prompt here has fewer than 300 of 512 positions.",
         },
     ),
@@ -134,10 +143,12 @@ AFTER = (
         "LoRA with 2,048 tokens is 10 GB too large for your card. What helps most?",
         "gradient checkpointing",
         {
-            "half the rank": "Adapters, their gradients and states are about 1 GB together here; half of it is "
-            "not 10.",
-            "an 8-bit optimizer": "It keeps states of the adapters only, half a GB here: nothing much to win.",
-            "gradient checkpointing": "Right: the activations are the large part, and they shrink about tenfold.",
+            "half the rank": "Adapters, their gradients and states are about 1 GB together "
+            "here; half of it is not 10.",
+            "an 8-bit optimizer": "It keeps states of the adapters only, half a GB here: nothing "
+            "much to win.",
+            "gradient checkpointing": "Right: the activations are the large part, and they shrink "
+            "about tenfold.",
         },
     ),
     Question(
@@ -146,7 +157,8 @@ AFTER = (
         "no: with the adapter switched off everything is back",
         {
             "yes, a little": "They were frozen: not a bit of them has changed.",
-            "no: with the adapter switched off everything is back": "Right. But while it is on, the model does forget.",
+            "no: with the adapter switched off everything is back": "Right. But while it is on, "
+            "the model does forget.",
             "only the first layers": "All of the base was frozen.",
         },
     ),

@@ -94,7 +94,7 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 10, height: float
 
 
 def described(figure, description: str, dpi: int = 80) -> Picture:
-    """Turn a matplotlib figure into an image with alt text: notebooks show PNG outputs without any."""
+    """A matplotlib figure as an image with alt text, which notebooks' PNG outputs lack."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format="png", dpi=dpi, metadata={"Software": None, "Description": description}
@@ -108,7 +108,10 @@ def described(figure, description: str, dpi: int = 80) -> Picture:
 
 # ---------------------------------------------------------------------------------------- SVG
 def svg(width: int, height: int, description: str, *parts: str) -> Picture:
-    """A picture of width x height units that scales with the page. `description` is one sentence."""
+    """A picture of width x height units that scales with the page.
+
+    `description` is one sentence.
+    """
     label = html.escape(description, quote=True)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" viewBox="0 0 '

@@ -1,26 +1,23 @@
-"""`python3 -m lab_utils methods`: every PEFT method on cheese-base, each at its own learning rate,
-as lab 07 shows them.
+"""`python3 -m lab_utils methods`: every PEFT method on cheese-base, each at its own learning rate.
 
 For each method three learning rates are tried, and more while the best is at the edge; the loss on
 validation questions chooses. The chosen rate is trained with two seeds, and only then are the test
-questions asked. Every finished run is kept in the work folder: the same command goes on where a
-killed one stopped.
+questions asked. What a run trained is kept in a folder of its own, its results in one record: the
+same command goes on where a killed one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from lab_utils.files import ROOT, RUNS, write_json
+from lab_utils.lora.resumable import Record, provenance
 from lab_utils.start.timing import seconds_alternating
 
 RECORD = ROOT / "data" / "reference" / "peft_methods.json"
@@ -32,7 +29,7 @@ VERSIONS = ("torch", "transformers", "peft", "bitsandbytes")
 
 @dataclass
 class Comparison:
-    """One wide comparison: what is trained and asked, and the folder where finished runs are kept."""
+    """A wide comparison: what is trained and asked, and the folder of finished runs."""
 
     work: Path
     steps: int
@@ -40,7 +37,13 @@ class Comparison:
     methods: tuple[str, ...]
     where: dict  # goes to `load_base`; a test takes a tiny base
 
+    @cached_property
+    def record(self) -> Record:
+        """The results so far."""
+        return Record(self.work / "record.jsonl")
+
     def config(self, method: str, rate: float | None = None, seed: int = 0):
+        """The method's configuration; `rate` None is its usual learning rate."""
         from lab_utils.lora.methods import MethodConfig
 
         return MethodConfig(
@@ -48,29 +51,17 @@ class Comparison:
         )
 
 
-def once(file: Path, make: Callable[[], dict]) -> dict:
-    """The record in `file`, made and written if it is not there yet."""
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    made = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, made)
-    return made
-
-
 def trained_once(plan: Comparison, config, share: float = 0.0) -> dict:
-    """Train one configuration, keep its trained tensors, and record its losses, bytes and loss on
-    validation questions.
-    """
+    """Train one configuration, keep its tensors; its losses, bytes and validation loss."""
     from lab_utils.finetuning.evaluation import held_out_loss
-    from lab_utils.lora import methods
+    from lab_utils.lora import methods, scoring
     from lab_utils.pavlos import load_pairs
 
     folder = folder_of(plan, config, share)
 
     def make() -> dict:
         rows = load_pairs("train")
-        rows = methods.with_replay(rows, share, config.seed) if share else rows
+        rows = scoring.with_replay(rows, share, config.seed) if share else rows
         start = time.process_time()
         result = methods.train(config, rows, folder / "run", lambda *_: None, **plan.where)
         file = methods.save_trained(result.model, folder)
@@ -90,42 +81,41 @@ def trained_once(plan: Comparison, config, share: float = 0.0) -> dict:
             "losses": [round(x, 3) for x in result.losses],
         }
 
-    return once(folder / "training.json", make)
+    return plan.record.once(f"{folder.name}, training", make)
 
 
 def folder_of(plan: Comparison, config, share: float = 0.0) -> Path:
     """Where a run is kept; its name holds all that tells runs apart."""
     return (
         plan.work
-        / f"{config.method}-{config.rate:g}-seed{config.seed}-replay{share:g}-{config.steps}x{config.batch_size}"
+        / f"{config.method}-{config.rate:g}-seed{config.seed}-replay{share:g}-{config.steps}x"
+        f"{config.batch_size}"
     )
 
 
 def tested_once(plan: Comparison, config, share: float = 0.0) -> dict:
     """Ask a trained run the test questions and the side tasks."""
-    from lab_utils.lora import methods
+    from lab_utils.lora import methods, scoring
 
     folder = folder_of(plan, config, share)
     base_tasks = base_once(plan)["tasks"]
-    return once(
-        folder / "test.json",
-        lambda: rounded(
-            methods.scores_of(
-                *methods.load_trained(config, folder, **plan.where), *asked(), base_tasks
-            )
-        ),
-    )
+
+    def make() -> dict:
+        model, tokenizer = methods.load_trained(config, folder, **plan.where)
+        return rounded(scoring.scores_of(model, tokenizer, *asked(), base_tasks))
+
+    return plan.record.once(f"{folder.name}, test", make)
 
 
 def base_once(plan: Comparison) -> dict:
     """The scores of the untouched base."""
     from lab_utils.finetuning.base_model import load_base
-    from lab_utils.lora import methods
+    from lab_utils.lora import scoring
 
-    return once(
-        plan.work / "base.json",
-        lambda: rounded(methods.scores_of(*load_base(**plan.where), *asked())),
-    )
+    def make() -> dict:
+        return rounded(scoring.scores_of(*load_base(**plan.where), *asked()))
+
+    return plan.record.once("base", make)
 
 
 def asked() -> tuple[list[dict], list]:
@@ -150,8 +140,9 @@ def rounded(scores):
 def best_rate(
     plan: Comparison, method: str, say: Callable[[str], None]
 ) -> tuple[float, dict[str, float]]:
-    """(rate, {rate: validation loss}): three rates, then one more while the best is at the edge,
-    each three times off.
+    """(rate, {rate: validation loss}): three rates, then more while the best is at an edge.
+
+    Each next one is three times off.
     """
     from lab_utils.lora.methods import METHODS
 
@@ -214,8 +205,9 @@ def method_record(plan: Comparison, method: str, say: Callable[[str], None]) -> 
 def replay_records(
     plan: Comparison, rates: dict[str, float], say: Callable[[str], None]
 ) -> list[dict]:
-    """Rows of replay: the method, the share, the scores; then the same with as many steps more as
-    keep the pairs seen.
+    """Rows of replay: the method, the share, the scores.
+
+    For LoRA at a quarter also with as many more steps as keep the number of pairs seen.
     """
     made = []
     for method, share in REPLAYS:
@@ -265,11 +257,12 @@ def step_seconds(plan: Comparison, repeats: int) -> dict[str, float]:
 
 
 def speaking_speed(plan: Comparison, rates: dict[str, float], repeats: int) -> dict[str, float]:
-    """Tokens per CPU second while answering: "base", each method, and "<method>, merged" where it
-    merges into something new.
+    """Tokens per CPU second while answering, for "base", each method, and "<method>, merged".
+
+    Merged where that makes something new.
     """
     from lab_utils.finetuning.base_model import load_base
-    from lab_utils.lora import methods
+    from lab_utils.lora import methods, scoring
     from lab_utils.pavlos import load_pairs
 
     questions = [row["question"] for row in load_pairs("test")[:16]]
@@ -283,9 +276,9 @@ def speaking_speed(plan: Comparison, rates: dict[str, float], repeats: int) -> d
                 models[method][1],
             )
     calls = {
-        name: lambda pair=pair: methods.speak(*pair, questions) for name, pair in models.items()
+        name: lambda pair=pair: scoring.speak(*pair, questions) for name, pair in models.items()
     }
-    n_tokens = methods.speak(*models["base"], questions)
+    n_tokens = scoring.speak(*models["base"], questions)
     times = seconds_alternating(calls, repeats, time.process_time)
     return {name: round(n_tokens / seconds, 1) for name, seconds in times.items()}
 
@@ -301,22 +294,16 @@ def speed_records(plan: Comparison, rates: dict[str, float], repeats: int) -> di
 # -------------------------------------------------------------------------------------- the command
 def header(plan: Comparison, threads: int) -> dict:
     """Where, when and with what the record was made."""
-    runs = [
-        json.loads(file.read_text(encoding="utf-8")) for file in plan.work.glob("*/training.json")
-    ]
+    command = f"--steps {plan.steps} --batch {plan.batch_size} --threads {threads}"
+    runs = [run for key, run in plan.record.results.items() if key.endswith(", training")]
     return {
-        "command": f"python3 -m lab_utils methods --steps {plan.steps} --batch {plan.batch_size} "
-        f"--threads {threads}",
-        "what": f"{plan.steps} steps of {plan.batch_size} Pavlos pairs for each method; learning rate "
-        f"by the loss on {N_VALIDATION} validation questions, three or more rates with seed "
-        f"0; scores are means of seeds 0 and 1 on {N_TEST} test questions and {N_EACH_TASK} "
-        f"of each side task; speeds in CPU seconds of {threads} thread(s)",
+        **provenance(f"python3 -m lab_utils methods {command}", VERSIONS),
+        "what": f"{plan.steps} steps of {plan.batch_size} Pavlos pairs for each method; learning "
+        f"rate by the loss on {N_VALIDATION} validation questions, three or more rates with seed "
+        f"0; scores are means of seeds 0 and 1 on {N_TEST} test questions and {N_EACH_TASK} of "
+        f"each side task; speeds in CPU seconds of {threads} thread(s)",
         "seeds": list(SEEDS),
-        "date": time.strftime("%Y-%m"),
         "cpu_seconds_of_training": round(sum(run["cpu_seconds"] for run in runs)),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread(s), no GPU",
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
 
 
@@ -329,7 +316,7 @@ def compare(
     rates = {method: row["learning_rate"] for method, row in rows.items()}
     replays = replay_records(plan, rates, say)
     say("speed")
-    speed = once(plan.work / "speed.json", lambda: speed_records(plan, rates, repeats))
+    speed = plan.record.once("speed", lambda: speed_records(plan, rates, repeats))
     for method, row in rows.items():
         row["seconds_per_step"] = speed["seconds_per_step"][method]
         row["tokens_per_second"] = speed["tokens_per_second"][method]

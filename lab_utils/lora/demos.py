@@ -28,9 +28,7 @@ LAYERS = {
 
 
 def cheese_picture(size: int = 128) -> Tensor:
-    """A wedge of cheese with holes, (size, size), brightness from 0 to 1: drawn by formula, no file
-    needed.
-    """
+    """A wedge of cheese with holes, (size, size), brightness 0 to 1, drawn by formula."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
     inside = (x > 0.08) & (x < 0.92)
     top, front = inside & (y > 0.62 - 0.45 * x) & (y < 0.62), inside & (y >= 0.62) & (y < 0.88)
@@ -48,10 +46,14 @@ def cheese_picture(size: int = 128) -> Tensor:
     return picture.clamp(0, 1)
 
 
+def example_matrices() -> dict[str, Tensor]:
+    """Lab 04's two matrices, (128, 128): the picture, and normal noise, which no low rank holds."""
+    noise = torch.randn(128, 128, generator=torch.Generator().manual_seed(0))
+    return {"cheese": cheese_picture(), "noise": noise}
+
+
 class Decomposed(NamedTuple):
-    """A matrix (rows, columns) with its singular value decomposition, so that a slider need not
-    compute it again.
-    """
+    """A matrix (rows, columns) with its singular value decomposition, computed once."""
 
     matrix: Tensor
     u: Tensor
@@ -69,9 +71,7 @@ def decompose(matrices: Mapping[str, Tensor]) -> dict[str, Decomposed]:
 
 
 def draw_rank(name: str, rank: int, decomposed: Mapping[str, Decomposed]) -> Picture:
-    """The matrix of that name beside its best approximation of this rank; a rank too high shows the
-    highest.
-    """
+    """A matrix beside its best approximation of this rank, or of its full one."""
     matrix, u, s, vt = decomposed[name]
     rank = min(rank, len(s))
     approximation = (u[:, :rank] * s[:rank]) @ vt[:rank]
@@ -81,9 +81,7 @@ def draw_rank(name: str, rank: int, decomposed: Mapping[str, Decomposed]) -> Pic
 
 
 def rank_demo(decomposed: Mapping[str, Decomposed]) -> Demo:
-    """Choose a matrix and drag the rank: the picture sharpens, the error falls, the parameters
-    rise.
-    """
+    """Choose a matrix and drag the rank: sharper picture, smaller error, more parameters."""
     names = list(decomposed)
     return live(
         functools.partial(draw_rank, decomposed=decomposed),
@@ -93,9 +91,7 @@ def rank_demo(decomposed: Mapping[str, Decomposed]) -> Demo:
 
 
 def draw_adapters(model: str, rank: int, configs: Mapping[str, Mapping]) -> Picture:
-    """What adapters on different layers of a real model have to train, beside the model's linear
-    layers themselves.
-    """
+    """What adapters on some layers of a real model have to train, beside its linear layers."""
     config = configs[model]
     shapes = layer_shapes(config)
     # Falcon and GPT-2 keep q, k and v in one matrix
@@ -109,8 +105,9 @@ def draw_adapters(model: str, rank: int, configs: Mapping[str, Mapping]) -> Pict
 
 
 def adapter_calculator(configs: Mapping[str, Mapping]) -> Demo:
-    """Choose a model and a rank; `configs` as in data/reference/architectures.json. It starts at
-    Llama-2 7B, rank 8.
+    """Choose a model and a rank; starts at Llama-2-7B, rank 8.
+
+    `configs` as in data/reference/architectures.json.
     """
     ranks = [2**k for k in range(14)]
     return live(
@@ -126,9 +123,7 @@ NOBODY = "-"
 
 
 def axes_demo(shares: Mapping[str, Mapping[str, float]], chosen: Sequence[str]) -> Demo:
-    """Choose up to three methods; they stand out among the others on the five axes. `chosen` come
-    first.
-    """
+    """Choose up to three methods that stand out on the five axes; `chosen` at first."""
 
     def draw(**picked: str):
         return axes_picture(shares, [method for method in picked.values() if method != NOBODY])
@@ -155,9 +150,7 @@ def _said(ask: Callable[..., str], *arguments) -> str:
 
 
 class VoiceChat(Demo):
-    """Type a question or press an example, choose a voice: `ask(voice, question)` answers, on one
-    base in one process.
-    """
+    """Type a question, choose a voice: `ask(voice, question)` answers, on one base."""
 
     def __init__(
         self, ask: Callable[[str, str], str], voices: Sequence[str], examples: Sequence[str]
@@ -191,15 +184,13 @@ class VoiceChat(Demo):
         self.ask()
 
     def ask(self) -> None:
-        """Show the chosen voice's answer to the question in the box, or say what is wrong with it."""
+        """Show the chosen voice's answer to the question, or say what is wrong with it."""
         voice, question = self.voice.value, self.box.value
         self.answer.value = voice_html(question, voice, _said(self.asker, voice, question))
 
 
 def blend_demo(ask: Callable[[float, str], str], names: tuple[str, str], question: str) -> Demo:
-    """Drag from one voice to another: `ask(weight of the second, question)` blends the two adapters
-    and answers.
-    """
+    """Drag from one voice to another: `ask(weight of the second, question)` answers."""
 
     def draw(weight: float, question: str) -> str:
         return voice_html(

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from lab_utils.files import whole_number
 from lab_utils.memory.sizes import Architecture
 
 
@@ -76,9 +77,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> "LoRALinear":
-        """Add the update to the weight: from here on the layer costs what it cost without an
-        adapter.
-        """
+        """Add the update to the weight: the layer then costs what it cost without an adapter."""
         if self.merged:
             raise RuntimeError(
                 "this layer is merged already; merging again would add the update twice. "
@@ -122,10 +121,7 @@ def check_target(layer: object) -> None:
 
 def check_rank(rank: int, n_out: int, n_in: int) -> None:
     """Raises ValueError for a rank below 1, warns of one above min(n_out, n_in)."""
-    if not isinstance(rank, int) or rank < 1:
-        raise ValueError(
-            f"rank must be a whole number of at least 1, got {rank!r} (4 to 64 are usual)."
-        )
+    whole_number("rank", rank)
     if rank > min(n_out, n_in):
         warnings.warn(
             f"rank {rank} is above {min(n_out, n_in)}, the smaller side of a {n_out} x {n_in} "
@@ -139,11 +135,10 @@ def check_rank(rank: int, n_out: int, n_in: int) -> None:
 def add_lora(
     model: nn.Module, targets: Iterable[str], rank: int, alpha: float, seed: int = 0, **options
 ) -> nn.Module:
-    """Freeze the model and put a LoRALinear around each layer whose last name is in `targets`;
-    returns the model.
+    """Freeze the model and put a LoRALinear around each layer whose last name is a target.
 
-    `options` go to LoRALinear. Raises ValueError where a target occurs nowhere, TypeError where it
-    is no linear layer; the model is changed only if all is well.
+    Returns the model. `options` go to LoRALinear. Raises ValueError where a target occurs nowhere,
+    TypeError where it is no linear layer; the model is changed only if all is well.
     """
     wanted, generator = set(targets), torch.Generator().manual_seed(seed)
     found = {
@@ -185,8 +180,9 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_adapter(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put saved adapters into the model. Raises ValueError for other names, RuntimeError for merged
-    layers or other shapes.
+    """Put saved adapters into the model.
+
+    Raises ValueError for other names, RuntimeError for merged layers or other shapes.
     """
     expected = set(adapter_state(model))
     if expected != set(state):
@@ -211,20 +207,17 @@ def lora_parameters(shapes: Iterable[Shape], rank: int) -> int:
 
 
 def break_even_rank(n_out: int, n_in: int) -> float:
-    """The rank at which an adapter is as large as the weight itself: n_out n_in / (n_out + n_in)."""
+    """The rank at which an adapter is as large as its weight: n_out n_in / (n_out + n_in)."""
     return n_out * n_in / (n_out + n_in)
 
 
 def toy_square_parameters(n_parameters: float, rank: int) -> float:
-    """The lecture's table: a model as one single square matrix of n parameters, whose adapter has 2
-    r sqrt(n).
-    """
+    """The lecture's table: adapters of one square matrix of n parameters, 2 r sqrt(n)."""
     return 2 * rank * math.sqrt(n_parameters)
 
 
 def layer_shapes(config: Mapping) -> dict[str, Shape]:
-    """{name: (n_out, n_in)} of the linear layers in one block, from a configuration with
-    transformers' field names.
+    """{name: (n_out, n_in)} of the linear layers in one block of a transformers configuration.
 
     Falcon and GPT-2 store query, key and value as one matrix, "qkv". Raises ValueError for a family
     that is not known.
@@ -251,8 +244,7 @@ def adapter_size(config: Mapping, rank: int, targets: Iterable[str] | None = Non
 
 # -------------------------------------------------------------------------------- how low is a rank
 def best_rank_r(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """B (n_out, rank) and A (rank, n_in) with the smallest ||W - B A|| (Frobenius) that this rank
-    allows.
+    """B (n_out, rank) and A (rank, n_in) with the smallest ||W - B A||, in Frobenius' norm.
 
     The truncated SVD, each singular value shared between both. A rank above min(n_out, n_in) gives
     that many.
@@ -268,10 +260,9 @@ def best_rank_r(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def relative_error(singular_values: Tensor, rank: int) -> float:
-    """Eckart-Young: ||W - best B A|| / ||W||, the root of the share of the squared singular values
-    after `rank`.
+    """Eckart-Young: ||W - best B A|| / ||W|| at this rank.
 
-    0 for a matrix of zeros.
+    The root of the share of the squared singular values after `rank`. 0 for a matrix of zeros.
     """
     squares = singular_values.double().square()
     return math.sqrt((squares[rank:].sum() / squares.sum().clamp_min(1e-300)).item())
@@ -296,8 +287,9 @@ def frozen_layer(n_out: int, n_in: int, generator: torch.Generator) -> nn.Linear
 
 
 def train_adapter(layer: LoRALinear, loss_of, steps: int, learning_rate: float) -> float:
-    """Train A and B with Adam on `loss_of(layer)`; the rate falls along a cosine. Returns the last
-    loss.
+    """Train A and B with Adam on `loss_of(layer)`; the last loss.
+
+    The rate falls along a cosine.
     """
     optimizer = torch.optim.Adam([layer.lora_a, layer.lora_b], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -365,8 +357,7 @@ def remember_pairs(
 def first_step_gain(
     rank: int, scaling: float, size: int = 1024, learning_rate: float = 1e-3, seed: int = 0
 ) -> float:
-    """How far one step of Adam goes downhill: -<gradient, dW>, for a random gradient with respect
-    to the weight.
+    """How far one step of Adam goes downhill: -<gradient, dW>, for a random gradient of the weight.
 
     Adam's first step moves every entry of B by the learning rate, whatever `scaling` is. So each of
     the `rank` directions adds about the same, and `scaling` multiplies the sum: with alpha / r the

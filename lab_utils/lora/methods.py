@@ -1,5 +1,4 @@
-"""The lecture's PEFT methods on one base: what each one trains, how many bytes it takes, what it
-forgets, how it merges.
+"""The lecture's PEFT methods on one base: what each trains, the bytes it takes, how it merges.
 
 Selective methods train some of the weights that are there, additive ones add small layers or soft
 prompts, LoRA and its kin write the update as a product of two thin matrices (Lialin et al. 2023,
@@ -10,13 +9,8 @@ trained by `finetuning.finetune`.
 from __future__ import annotations
 
 import copy
-import json
-import math
 import os
-import random
-import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,10 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from transformers import TrainerCallback
 
-from lab_utils.files import DATA
 from lab_utils.finetuning.base_model import load_base
-from lab_utils.finetuning.chat import Answer, answer_questions, encode_prompt, pad_left
-from lab_utils.finetuning.evaluation import fact_score, voice_score
 from lab_utils.finetuning.merging import merged_and_checked
 from lab_utils.finetuning.training import FinetuneConfig, FinetuneResult, add_adapters, finetune
 from lab_utils.memory.sizes import (
@@ -37,8 +28,6 @@ from lab_utils.memory.sizes import (
     tensor_bytes,
     training_state_bytes,
 )
-from lab_utils.pavlos.corpus import TASKS, SideTask, in_voice, make_task, voice_marks
-from lab_utils.pavlos.facts import all_facts
 
 Row = dict[str, str]
 
@@ -46,7 +35,7 @@ Row = dict[str, str]
 # -------------------------------------------------------------------------------------- the methods
 @dataclass(frozen=True)
 class Method:
-    """One way to fine-tune: its family, its usual learning rate, and the rates that a search tries."""
+    """A way to fine-tune: its family, its usual learning rate, and the rates a search tries."""
 
     title: str
     family: str  # "full", "selective", "additive", "soft prompts" or "reparameterization"
@@ -98,8 +87,9 @@ METHODS = {
 
 @dataclass(frozen=True)
 class MethodConfig(FinetuneConfig):
-    """A `FinetuneConfig` for any of METHODS. `bottleneck` is the adapters' width, `virtual_tokens`
-    that of soft prompts.
+    """A `FinetuneConfig` for any of METHODS.
+
+    `bottleneck` is the width of adapters, `virtual_tokens` the length of soft prompts.
     """
 
     methods: ClassVar[tuple[str, ...]] = tuple(METHODS)
@@ -124,11 +114,10 @@ class MethodConfig(FinetuneConfig):
 
 # --------------------------------------------------------------------------- adapters, from scratch
 class Bottleneck(nn.Module):
-    """h + up(relu(down(h))), from width to size and back (Houlsby et al. 2019, figure 2). `up`
-    starts at zero: identity.
+    """h + up(relu(down(h))), from width to size and back (Houlsby et al. 2019, figure 2).
 
-    In PyTorch's order `down.weight` is (size, width) and `up.weight` (width, size); both layers
-    have a bias.
+    `up` starts at zero, so the module starts as the identity. In PyTorch's order `down.weight` is
+    (size, width) and `up.weight` (width, size); both layers have a bias.
     """
 
     def __init__(self, width: int, size: int):
@@ -143,9 +132,7 @@ class Bottleneck(nn.Module):
 
 
 def add_bottlenecks(model, size: int) -> None:
-    """Put a Bottleneck behind the attention and behind the MLP of every layer, before each is added
-    to the stream.
-    """
+    """Put a Bottleneck behind attention and MLP of every layer, before each joins the stream."""
     width = model.config.hidden_size
     for layer in model.model.layers:
         layer.self_attn.o_proj = nn.Sequential(layer.self_attn.o_proj, Bottleneck(width, size))
@@ -153,8 +140,9 @@ def add_bottlenecks(model, size: int) -> None:
 
 
 def add_biases(model) -> None:
-    """Give every linear layer of the blocks a bias of zeros. BitFit trains biases; a Llama has none
-    to select.
+    """Give every linear layer of the blocks a bias of zeros.
+
+    BitFit trains biases; a Llama has none to select.
     """
     for module in model.model.layers.modules():
         if isinstance(module, nn.Linear) and module.bias is None:
@@ -167,8 +155,7 @@ def add_biases(model) -> None:
 def dora_weight(
     weight: Tensor, lora_a: Tensor, lora_b: Tensor, lengths: Tensor, alpha: float
 ) -> Tensor:
-    """The weight that a DoRA layer uses: rows point where W + alpha/r B A points, and are as long
-    as `lengths` says.
+    """The weight of a DoRA layer: rows point where W + alpha/r B A does, as long as `lengths`.
 
     weight (n_out, n_in), lora_a (rank, n_in), lora_b (n_out, rank), lengths (n_out,) -> (n_out,
     n_in). At the start, B is zero and `lengths` are those of W's own rows, so nothing changes (Liu
@@ -180,9 +167,7 @@ def dora_weight(
 
 # -------------------------------------------------------------------------------- preparing a model
 def _by_hand(model, config: MethodConfig):
-    """Freeze the model but for what the method trains, and add what it adds; for methods without
-    PEFT.
-    """
+    """Freeze all but what the method trains, and add what it adds; for methods without PEFT."""
     if config.method == "full":
         return model
     model.requires_grad_(False)
@@ -225,8 +210,9 @@ def peft_config(model, config: MethodConfig):
 
 
 def add_method(model, config: MethodConfig):
-    """The model with what the method adds; only what it trains is trainable. Random starts are
-    drawn from the seed.
+    """The model with what the method adds; only that is trainable.
+
+    Random starts are drawn from the seed.
     """
     from peft import get_peft_model
 
@@ -241,8 +227,9 @@ def add_method(model, config: MethodConfig):
 
 
 def load_for_method(config: MethodConfig, **where):
-    """(model, tokenizer) as the method trains them, in float32 or 4 bits; `where` goes to
-    `load_base`.
+    """(model, tokenizer) as the method trains them, in float32 or 4 bits.
+
+    `where` goes to `load_base`.
     """
     where = {"dtype": torch.float32, **where}
     model, tokenizer = load_base(quantized=config.method == "qlora", **where)
@@ -254,8 +241,9 @@ def load_for_method(config: MethodConfig, **where):
 
 
 class EverythingMoves(TrainerCallback):
-    """Two steps in, every trained tensor must differ from what it was: what no gradient reaches is
-    noticed at once.
+    """After two steps every trained tensor must have changed.
+
+    What no gradient reaches is noticed at once.
     """
 
     def __init__(self):
@@ -269,8 +257,9 @@ class EverythingMoves(TrainerCallback):
         }
 
     def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
-        """Look once, after two steps that were not skipped: LoRA's A, behind a B of zeros, moves
-        only in the second.
+        """Look once, after two steps that were not skipped.
+
+        LoRA's A, behind a B of zeros, moves only in the second.
         """
         if not self.before or getattr(optimizer, "step_was_skipped", False):
             return
@@ -322,8 +311,7 @@ def trainable_parameters(architecture: Architecture, config: MethodConfig) -> in
 
 
 def predicted_bytes(architecture: Architecture, config: MethodConfig) -> dict[str, int]:
-    """Bytes between steps in float32 with AdamW: {"weights", "gradients", "optimizer"}, from the
-    sizes alone.
+    """Bytes between steps in float32 with AdamW: {"weights", "gradients", "optimizer"}.
 
     Full fine-tuning and "last" train weights that are there; every other method stores what it
     trains beside the base (PEFT keeps the norms' old scales too). A gradient takes 4 bytes, AdamW's
@@ -343,8 +331,9 @@ TRAINED = "trained.safetensors"
 
 
 def save_trained(model, folder: Path | str) -> Path:
-    """Keep the trained tensors alone, in one file: what each task needs beside the base. Returns
-    the file.
+    """Keep the trained tensors alone, in one file: what a task needs beside the base.
+
+    Returns the file.
     """
     from safetensors.torch import save_file
 
@@ -360,8 +349,9 @@ def save_trained(model, folder: Path | str) -> Path:
 
 
 def load_trained(config: MethodConfig, folder: Path | str, **where):
-    """(model, tokenizer) as `save_trained` left them. Raises ValueError where the file is of
-    another method or size.
+    """(model, tokenizer) as `save_trained` left them.
+
+    Raises ValueError where the file is of another method or size.
     """
     from safetensors.torch import load_file
 
@@ -382,8 +372,7 @@ def load_trained(config: MethodConfig, folder: Path | str, **where):
 
 
 def merged(model, config: MethodConfig, **where):
-    """A plain model that answers as `model` does, with what was trained inside its weights; `model`
-    stays as it is.
+    """A plain model that answers as `model` does, which stays as it is.
 
     Raises ValueError for methods that cannot be merged: a nonlinear adapter is no matrix, and a
     prompt is no weight.
@@ -403,340 +392,6 @@ def merged(model, config: MethodConfig, **where):
     return merged_and_checked(plain)
 
 
-# ---------------------------------------------------------------------------------------- scores
-ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-
-
-def rouge_scores(answers: list[str], references: list[str]) -> dict[str, float]:
-    """Mean F-measures, 0 to 1, of words, pairs of words and longest common subsequence (Lin 2004):
-    the lecture's chart.
-    """
-    from rouge_score.rouge_scorer import RougeScorer
-
-    if not answers:
-        raise ValueError("no answers to score: expected at least one")
-    scorer = RougeScorer(ROUGES)
-    scores = [
-        scorer.score(reference, answer)
-        for answer, reference in zip(answers, references, strict=True)
-    ]
-    return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in ROUGES}
-
-
-def answers_of(model, tokenizer, questions: list[str]) -> list[str]:
-    """The model's greedy answers. A soft prompt gets its questions in batches of equal length,
-    without any padding.
-
-    PEFT puts the virtual tokens before the padding and drops the position ids, so that padding
-    comes between prompt and question: with peft 0.21 most answers of a padded batch differ from
-    those given one by one (huggingface/peft#1093).
-    """
-    if (
-        getattr(model, "active_peft_config", None) is None
-        or not model.active_peft_config.is_prompt_learning
-    ):
-        return [answer.text for answer in answer_questions(model, tokenizer, questions)]
-    by_length: dict[int, list[int]] = {}
-    for i, question in enumerate(questions):
-        by_length.setdefault(len(encode_prompt(tokenizer, question)), []).append(i)
-    texts = [""] * len(questions)
-    for chosen in by_length.values():
-        for i, answer in zip(
-            chosen, answer_questions(model, tokenizer, [questions[i] for i in chosen]), strict=True
-        ):
-            texts[i] = answer.text
-    return texts
-
-
-def solved_by_task(model, tokenizer, tasks: list[SideTask]) -> dict[str, float]:
-    """Share of the side tasks solved, task by task: {"addition": 0.2, ...}."""
-    right: dict[str, list[bool]] = {}
-    for task, answer in zip(
-        tasks, answers_of(model, tokenizer, [task.question for task in tasks]), strict=True
-    ):
-        right.setdefault(task.task, []).append(task.is_right(answer))
-    return {name: sum(flags) / len(flags) for name, flags in right.items()}
-
-
-def forgetting(before: dict[str, float], after: dict[str, float]) -> float:
-    """Mean share of tasks lost, over the kinds of task: 0.1 means that one task in ten is no longer
-    solved.
-    """
-    if before.keys() != after.keys() or not before:
-        raise ValueError(
-            f"before and after must have the same tasks, got {sorted(before)} and {sorted(after)}"
-        )
-    return sum(before[name] - after[name] for name in before) / len(before)
-
-
-def scores_of(
-    model,
-    tokenizer,
-    rows: list[Row],
-    tasks: list[SideTask],
-    base_tasks: dict[str, float] | None = None,
-) -> dict:
-    """What a model is worth, as shares from 0 to 1: Pavlos' voice, facts, the ROUGEs, side tasks;
-    and what it forgot.
-
-    `forgetting` is counted against `base_tasks`, the base's share by task; without it, against the
-    model itself (0).
-    """
-    answers = answers_of(model, tokenizer, [row["question"] for row in rows])
-    tasks_now = solved_by_task(model, tokenizer, tasks)
-    return {
-        "voice": voice_score(answers),
-        "facts": fact_score(answers, [row["fact_id"] for row in rows]),
-        **rouge_scores(answers, [row["answer"] for row in rows]),
-        "tasks": tasks_now,
-        "forgetting": forgetting(base_tasks or tasks_now, tasks_now),
-    }
-
-
-# ------------------------------------------------------------------------ replay against forgetting
-def replay_size(n_rows: int, share: float) -> int:
-    """How many rows to add to `n_rows` so that they make up `share` of all. Raises ValueError for a
-    share not in [0, 1).
-    """
-    if not 0 <= share < 1:
-        raise ValueError(f"share is {share}: expected from 0 (no replay) to below 1")
-    return round(n_rows * share / (1 - share))
-
-
-def with_replay(rows: list[Row], share: float, seed: int = 0) -> list[Row]:
-    """`rows` mixed with side tasks in their training wording, plainly answered, so that these make
-    up `share` of all.
-
-    Multi-task fine-tuning in small: the base met such tasks in pretraining, and is reminded of
-    them.
-    """
-    rng = random.Random(seed)
-    tasks = [make_task(rng.choice(list(TASKS)), rng) for _ in range(replay_size(len(rows), share))]
-    mixed = [*rows, *({"question": task.question, "answer": task.answer} for task in tasks)]
-    rng.shuffle(mixed)
-    return mixed
-
-
-# ----------------------------------------------------------------- other voices, for other adapters
-@lru_cache(maxsize=None)
-def other_voices() -> dict[str, dict]:
-    """The voices of `data/adapters_voices.json`: an auctioneer, and a terse one."""
-    return json.loads((DATA / "adapters_voices.json").read_text(encoding="utf-8"))
-
-
-def _voice(name: str) -> dict:
-    if name not in other_voices():
-        raise ValueError(
-            f"unknown voice {name!r}: expected pavlos or one of {', '.join(other_voices())}"
-        )
-    return other_voices()[name]
-
-
-def rows_in_voice(rows: list[Row], name: str, seed: int = 0) -> list[Row]:
-    """The same questions, answered with the same facts in another voice; "pavlos" gives the rows as
-    they are.
-    """
-    if name == "pavlos":
-        return rows
-    voice, rng, facts = (
-        _voice(name),
-        random.Random(seed),
-        {fact.fact_id: fact for fact in all_facts()},
-    )
-    pattern = tuple(part for part in ("greeting", "aside", "closing") if voice[part + "s"])
-
-    def answer(row: Row) -> str:
-        fact = facts[row["fact_id"]]
-        subject = fact.subject[0].upper() + fact.subject[1:]
-        said = (
-            voice["form"].format(subject=subject, value=fact.value)
-            if "form" in voice
-            else fact.statement()
-        )
-        return in_voice(voice, pattern, said, rng)
-
-    return [{**row, "answer": answer(row)} for row in rows]
-
-
-def speaks(name: str, answer: str) -> bool:
-    """Whether an answer is in this voice: at least two of its marks (the terse voice has two)."""
-    if name == "pavlos":
-        return sum(voice_marks(answer).values()) >= 2
-    patterns = _voice(name)["signature"].values()
-    return sum(re.search(pattern, answer, re.IGNORECASE) is not None for pattern in patterns) >= 2
-
-
-def voice_shares(answers: list[str]) -> dict[str, float]:
-    """Share of the answers in each voice: {"pavlos": 0.9, "auctioneer": 0.0, "terse": 0.0}."""
-    if not answers:
-        raise ValueError("no answers to score: expected at least one")
-    names = ("pavlos", *other_voices())
-    return {name: sum(speaks(name, answer) for answer in answers) / len(answers) for name in names}
-
-
-# ------------------------------------------------------------------------ many adapters on one base
-BASE = "__base__"  # PEFT's name for "no adapter" in a mixed batch
-
-
-def load_adapters(folders: dict[str, Path | str], **where):
-    """(model, tokenizer): one base with every saved adapter on it, by name; the first is active.
-    `where`: `load_base`.
-    """
-    from peft import PeftModel
-
-    base, tokenizer = load_base(**where)
-    (first, folder), *others = folders.items()
-    model = PeftModel.from_pretrained(base, folder, adapter_name=first)
-    for name, folder in others:
-        model.load_adapter(folder, adapter_name=name)
-    return model.eval(), tokenizer
-
-
-def answer_as(model, tokenizer, name: str, questions: list[str], **how) -> list[Answer]:
-    """Hot-swap: switch to the adapter (or to none, for BASE) and answer. `how` goes to
-    `answer_questions`.
-    """
-    if name == BASE:
-        with model.disable_adapter():
-            return answer_questions(model, tokenizer, questions, **how)
-    model.set_adapter(name)
-    return answer_questions(model, tokenizer, questions, **how)
-
-
-@torch.no_grad()
-def answer_mixed(
-    model, tokenizer, questions: list[str], names: list[str], max_new_tokens: int = 72
-) -> list[str]:
-    """One batch, an adapter of its own for every question: `names[i]` answers `questions[i]`, BASE
-    the bare base.
-    """
-    if len(questions) != len(names):
-        raise ValueError(
-            f"{len(questions)} questions and {len(names)} adapter names: expected one name for "
-            "each question"
-        )
-    ids, mask = pad_left(
-        [encode_prompt(tokenizer, question) for question in questions], tokenizer.pad_token_id
-    )
-    out = model.eval().generate(
-        input_ids=ids,
-        attention_mask=mask,
-        adapter_names=names,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return [
-        text.strip()
-        for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-    ]
-
-
-def blend(model, weights: dict[str, float], name: str = "blend", how: str = "cat") -> None:
-    """Add an adapter that is the weighted sum of others, and switch to it; an older one of that
-    name is replaced.
-
-    "cat" stacks the A's and the B's: exactly the sum of the updates B A, at the sum of the ranks.
-    "linear" averages the A's and the B's apart, which brings in products of one adapter's B with
-    another's A.
-    """
-    model.set_adapter(next(iter(weights)))
-    if name in model.peft_config:
-        model.delete_adapter(name)
-    model.add_weighted_adapter(list(weights), list(weights.values()), name, combination_type=how)
-    model.set_adapter(name)
-
-
-# ---------------------------------------------------------------------------------------- speed
-@torch.no_grad()
-def speak(model, tokenizer, questions: list[str], n_new: int = 32) -> int:
-    """Generate exactly `n_new` tokens for every question, end or no end; returns the number of
-    tokens, for timing.
-    """
-    ids, mask = pad_left(
-        [encode_prompt(tokenizer, question) for question in questions], tokenizer.pad_token_id
-    )
-    model.eval().generate(
-        input_ids=ids,
-        attention_mask=mask,
-        do_sample=False,
-        min_new_tokens=n_new,
-        max_new_tokens=n_new,
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,
-    )
-    return n_new * len(questions)
-
-
 def trained_bytes(model) -> int:
-    """Bytes of the trained tensors: what a task of its own adds on disk, but for a file's header."""
+    """Bytes of the trained tensors: what a task adds on disk, but for a file's header."""
     return tensor_bytes(p for p in model.parameters() if p.requires_grad)
-
-
-# ----------------------------------------------------------------------------- rows of metrics.json
-def metrics_row(row: dict, source: str) -> dict:
-    """A method's row of `runs/07/metrics.json`, from a row with the fields of the wide comparison;
-    bytes are totals.
-    """
-    kept = ("trainable", "bytes_disk", "seconds_per_step", "voice", "facts", "rougeL", "forgetting")
-    return {
-        "source": source,
-        **{name: row[name] for name in kept},
-        "predicted_bytes": sum(row["predicted_bytes"].values()),
-        "measured_bytes": sum(row["measured_bytes"].values()),
-        "tokens_per_second_inference": row["tokens_per_second"],
-    }
-
-
-def measured_row(
-    run: FinetuneResult, config: MethodConfig, scores: dict, tokens_per_second: float
-) -> dict:
-    """The same for a run that was just made, with the scores that `scores_of` gave it."""
-    architecture = Architecture.of(run.model.config)
-    return metrics_row(
-        {
-            **{name: round(value, 4) for name, value in scores.items() if name != "tasks"},
-            "trainable": run.trainable_params,
-            "bytes_disk": trained_bytes(run.model),
-            "seconds_per_step": round(run.seconds / config.steps, 4),
-            "predicted_bytes": predicted_bytes(architecture, config),
-            "measured_bytes": run.measured_bytes,
-            "tokens_per_second": round(tokens_per_second, 1),
-        },
-        "measured here",
-    )
-
-
-# -------------------------------------------------------------------------- the lecture's five axes
-AXES = ("few parameters", "little memory", "fast training", "good answers", "fast answers")
-
-
-def five_axes(
-    methods: dict[str, dict], base_tokens_per_second: float
-) -> dict[str, dict[str, float]]:
-    """Each method on the lecture's five axes, 1 best: {method: {axis: share}}. `methods` are rows
-    of the wide comparison.
-
-    Parameters on a log scale from the most to the fewest; memory and seconds as the least of all
-    divided by one's own; answers as the mean of voice and facts; speed of answering against the
-    bare base, merged where that is possible.
-    """
-    trained = [row["trainable"] for row in methods.values()]
-    memory = {name: sum(row["measured_bytes"].values()) for name, row in methods.items()}
-    seconds = [row["seconds_per_step"] for row in methods.values()]
-
-    def shares(name: str, row: dict) -> tuple[float, ...]:
-        few = math.log(max(trained) / row["trainable"]) / math.log(max(trained) / min(trained))
-        speed = (
-            row["tokens_per_second_merged"] or row["tokens_per_second"]
-        ) / base_tokens_per_second
-        return (
-            few,
-            min(memory.values()) / memory[name],
-            min(seconds) / row["seconds_per_step"],
-            (row["voice"] + row["facts"]) / 2,
-            min(speed, 1.0),
-        )
-
-    return {name: dict(zip(AXES, shares(name, row), strict=True)) for name, row in methods.items()}

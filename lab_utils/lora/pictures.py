@@ -67,9 +67,7 @@ def rank_picture(
     rank: int,
     error: float,
 ) -> Picture:
-    """A matrix (rows, columns) beside its best rank-r approximation, the singular values that are
-    kept, and the price.
-    """
+    """A matrix beside its best rank-r approximation, with the singular values and the price."""
     rows, columns = original.shape
     price, whole = rank * (rows + columns), rows * columns
     ratio = f"{price / whole:.0%} of the {whole:,} of the matrix"
@@ -104,9 +102,7 @@ def rank_picture(
 def spectrum_bars(
     singular_values: Sequence[float], rank: int, x: float, y: float, width: float, height: float
 ) -> list[str]:
-    """Singular values as bars, largest first: those kept are blue, those lost grey. A line marks
-    where they part.
-    """
+    """Singular values as bars, largest first: those kept blue, those lost grey."""
     kept = [value if i < rank else 0 for i, value in enumerate(singular_values)]
     lost = [0 if i < rank else value for i, value in enumerate(singular_values)]
     top, place = max(singular_values), x + width * min(rank / len(singular_values), 1)
@@ -122,8 +118,7 @@ def spectrum_bars(
 def adapter_picture(
     model: str, rank: int, sizes: Mapping[str, int], full: int, room: int = 0
 ) -> Picture:
-    """Parameters to train for each choice of layers, as logarithmic bars above those of all linear
-    weights (`full`).
+    """Parameters to train for each choice of layers, as logarithmic bars above `full`.
 
     The picture is as high as for `room` choices, if there are fewer: a live one then keeps its
     height.
@@ -184,8 +179,7 @@ def parameter_figure(counts: Mapping[str, Mapping[int, float]], full: float, mod
 def update_figure(
     kept: Mapping[str, Sequence[float]], losses: Mapping[int, float], before: float
 ) -> Picture:
-    """Left: the share of ||dW||^2 that each rank keeps, a line for each kind of layer. Right: the
-    loss with dW cut to a rank.
+    """Left: the share of ||dW||^2 that each rank keeps. Right: the loss with dW cut to a rank.
 
     `losses` maps a rank to the held-out loss; `before` is the loss without any update.
     """
@@ -238,8 +232,7 @@ def capacity_figure(
     pairs: Mapping[int, Mapping[int, float]],
     teacher_rank: int,
 ) -> Picture:
-    """Left: error of the update that was learnt, over the rank, with the limit. Right: share of
-    pairs learnt by heart.
+    """Left: error of the learnt update over the rank, with its limit. Right: pairs learnt by heart.
 
     `teacher` maps a rank to (learnt error, smallest possible error); `pairs` maps a number of pairs
     to {rank: share}.
@@ -302,8 +295,9 @@ def curves_figure(losses: Mapping[str, Sequence[float]]) -> Picture:
 
 @style.styled
 def tuning_figure(tuning: Mapping[str, Mapping[str, float | None]]) -> Picture:
-    """Loss on the tuning questions over the learning rate, a line for each candidate; runs that
-    diverged are left out.
+    """Loss on tuning questions over the learning rate, a line for each candidate.
+
+    Runs that diverged are left out.
     """
     figure, axes = style.new_figure()
     best = []
@@ -326,8 +320,9 @@ def tuning_figure(tuning: Mapping[str, Mapping[str, float | None]]) -> Picture:
 
 @style.styled
 def rank_figure(rows: Sequence[Mapping], title: str) -> Picture:
-    """Six scores over the rank, a small picture each. A row has "rank" and the scores, or "mean"
-    and "spread" of them.
+    """Six scores over the rank, a small picture each.
+
+    A row has "rank" and the scores, or their "mean" and "spread".
     """
     figure, grid = style.new_figure(2, 3, width=14, height=7)
     ranks, said = [row["rank"] for row in rows], []
@@ -360,9 +355,7 @@ def rank_figure(rows: Sequence[Mapping], title: str) -> Picture:
 
 @style.styled
 def placement_figure(rows: Sequence[Mapping]) -> Picture:
-    """Loss and facts for each choice of layers at equal parameters: a dot for each seed, its mean
-    as a line.
-    """
+    """Loss and facts for each choice of layers at equal parameters: seeds dots, means lines."""
     figure, grid = style.new_figure(1, 2, width=13, height=4, sharey=True)
     names = [f"{row['group']}, r = {row['rank']}" for row in rows]
     for axes, metric, title in zip(
@@ -388,8 +381,9 @@ def placement_figure(rows: Sequence[Mapping]) -> Picture:
 
 @style.styled
 def table3_figure(rows: Sequence[Mapping], metric: str = "bleu") -> Picture:
-    """One score of Hu et al.'s table 3 over the parameters trained; LoRA is a star, the interval is
-    the paper's own.
+    """One score of Hu et al.'s table 3 over the parameters trained; LoRA is a star.
+
+    The interval is the paper's own.
     """
     figure, grid = style.new_figure(1, 2, width=13, height=4.8, sharey=True)
     said = []
@@ -425,8 +419,9 @@ def table3_figure(rows: Sequence[Mapping], metric: str = "bleu") -> Picture:
 
 
 def first_step_picture(gains: Mapping[str, Mapping[int, float]]) -> Picture:
-    """How far the first step goes for each rule of scaling, as bars over the rank; `gains` are
-    multiples of rank 1.
+    """How far the first step goes under each scaling rule, over the rank.
+
+    `gains` are multiples of rank 1.
     """
     ranks = list(next(iter(gains.values())))
     parts, said = [], []
@@ -472,8 +467,7 @@ PALE = "#D5D5D5"
 
 # ---------------------------------------------------------------------------------------- five axes
 def axes_picture(shares: Mapping[str, Mapping[str, float]], chosen: Sequence[str]) -> Picture:
-    """Parallel coordinates: one upright line for each axis, 1 (best) on top; up to three chosen
-    methods stand out.
+    """Parallel coordinates, 1 (best) on top; up to three chosen methods stand out.
 
     `shares` is {method: {axis: 0 to 1}}; the methods that are not chosen stay behind, thin and
     grey.
@@ -559,8 +553,7 @@ def bars_picture(
     number: str = "{:.2f}",
     mark: tuple[float, str] | None = None,
 ) -> Picture:
-    """Lying bars, {series: {name: value}}, a group for each name with its values beside it; None
-    leaves a bar out.
+    """Lying bars of {series: {name: value}}, a group for each name; None leaves a bar out.
 
     `mark` is (value, words) of an upright line to compare with.
     """
@@ -618,8 +611,7 @@ SIDES = {
 def free_side(
     x: float, y: float, width: float, taken: list[tuple[float, float, float, float]]
 ) -> str:
-    """The first of SIDES where a label of this width, beside a point at (x, y) in pixels, covers
-    the fewest boxes.
+    """The first side of a point (x, y) where its label covers the fewest boxes, in pixels.
 
     Boxes are (left, right, bottom, top); the label's own is added to `taken`.
     """
@@ -644,9 +636,7 @@ def free_side(
 def scatter_picture(
     points: Mapping[str, tuple[float, float]], x_label: str, y_label: str
 ) -> Picture:
-    """Named points {name: (x above 0, y)}, x on a log scale; each name stands where it covers no
-    other, if it can.
-    """
+    """Named points {name: (x above 0, y)}, x on a log scale, labels off each other if possible."""
     figure, ax = style.new_figure(width=11, height=5.2)
     ax.plot(
         [x for x, _ in points.values()],
@@ -692,9 +682,7 @@ def lines_picture(
 
 # ---------------------------------------------------------------------------------------- voices
 def disk_picture(base: int, adapters: Mapping[str, int]) -> Picture:
-    """Two rows of boxes, their widths to scale: a full copy for each task, against one base and its
-    adapters (bytes).
-    """
+    """Two rows of boxes to scale: full copies for each task, one base and its adapters."""
     width, n = 1060, len(adapters)
     scale = (width - 20) / (base * n)
     small, x = sum(adapters.values()), 10.0
@@ -729,9 +717,7 @@ def disk_picture(base: int, adapters: Mapping[str, int]) -> Picture:
 
 
 def voice_html(question: str, voice: str, answer: str) -> str:
-    """One question answered in one voice, large enough for a lecture hall, announced to screen
-    readers.
-    """
+    """A question answered in one voice, large enough for a hall, announced to screen readers."""
     return (
         '<div role="status" aria-live="polite" style="font-size:22px;border-left:10px solid '
         f'{VOICES.get(voice, GREY)};padding:4px 16px"><p style="line-height:1.4"><b>Question:</b> '
@@ -741,9 +727,7 @@ def voice_html(question: str, voice: str, answer: str) -> str:
 
 
 def voices_picture(answers: Mapping[str, Mapping[str, str]]) -> Picture:
-    """{question: {voice: answer}} as one picture: what a chat with a voice selector would show,
-    standing still.
-    """
+    """{question: {voice: answer}} as one still picture of a chat with a voice selector."""
     y, parts = 12, []
     for question, said in answers.items():
         parts.append(style.text(16, y + 28, question, 22, bold=True))

@@ -16,8 +16,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
-import platform
 import random
 import statistics
 import time
@@ -25,9 +23,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab_utils.files import RUNS, write_text
-from lab_utils.start.requirements import installed_version
+from lab_utils.files import RUNS
+from lab_utils.lora.resumable import Record, provenance
 
+PACKAGES = ("torch", "transformers", "peft", "nltk", "sacrebleu", "rouge_score")
 OVERLAP = ("bleu", "nist", "meteor", "rouge_l", "cider")
 # name: (target modules, rank): in cheese-base as large as rank 4 on all linear layers, within 4 %
 PLACEMENTS = {
@@ -39,11 +38,11 @@ PLACEMENTS = {
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What decides a sweep. `anchors` are the ranks whose learning rate is searched, with
-    `tuning_seed`.
+    """What decides a sweep.
 
-    Placements choose among `placement_rates`. Runs whose plan stays the same are taken from the
-    record, whatever else changes.
+    `anchors` are the ranks whose learning rate is searched, with `tuning_seed`. Placements choose
+    among `placement_rates`. Runs whose plan stays the same are taken from the record, whatever else
+    changes.
     """
 
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
@@ -90,8 +89,9 @@ QUICK = SweepConfig(
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of the sweep. `stage` is "tune" (only the loss on tuning questions) or "score" (all
-    scores).
+    """One run of a sweep.
+
+    `stage` "tune" gives only the loss on tuning questions, "score" all scores.
     """
 
     stage: str
@@ -122,8 +122,7 @@ def tuning_trials(sweep: SweepConfig) -> list[Trial]:
 
 
 def best_rates(results: list[tuple[Trial, dict]]) -> dict[tuple[str, int], float]:
-    """{(group, rank): the learning rate with the lowest loss}; a run that diverged (loss None)
-    never wins.
+    """{(group, rank): the learning rate with the lowest loss}; a diverged run never wins.
 
     Raises ValueError where no rate of a candidate gave a finite loss.
     """
@@ -167,9 +166,7 @@ def scoring_trials(sweep: SweepConfig, rates: dict[tuple[str, int], float]) -> l
 
 
 def split_by_cheese(rows: list[dict[str, str]], seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Validation rows in two: 40 % of the cheeses for tuning, the others for scoring, each
-    shuffled.
-    """
+    """Validation rows in two, shuffled: 40 % of the cheeses for tuning, the others for scoring."""
     cheeses = sorted({row["fact_id"].split("/")[0] for row in rows})
     rng = random.Random(seed)
     rng.shuffle(cheeses)
@@ -191,14 +188,12 @@ class SweepData:
     scoring: list[dict[str, str]]
 
     def digest(self) -> str:
-        """A short name of these very rows: a record made with others is not taken for this one's."""
+        """A short name of these very rows, so that a record made with others is not taken."""
         return hashlib.sha256(repr(asdict(self)).encode()).hexdigest()[:16]
 
 
 def load_data(sweep: SweepConfig) -> SweepData:
-    """The Pavlos pairs of the sweep: all training rows and two disjoint samples of the validation
-    split.
-    """
+    """The sweep's Pavlos pairs: all training rows, two disjoint samples of validation."""
     from lab_utils.pavlos import load_pairs
 
     tuning, scoring = split_by_cheese(load_pairs("validation"))
@@ -214,32 +209,9 @@ def key_of(trial: Trial, sweep: SweepConfig, digest: str, where: dict) -> str:
     return json.dumps([asdict(trial), sweep.alpha, sweep.steps, sweep.batch_size, digest, base])
 
 
-def read_record(path: Path) -> dict[str, dict]:
-    """{key: result} of the finished runs. A last line that a kill cut off is taken out of the file."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    lines = [json.loads(line) for line in whole.splitlines()]
-    return {line["key"]: line["result"] for line in lines}
-
-
-def append_record(path: Path, key: str, result: dict) -> None:
-    """Add one finished run, and see it onto the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"key": key, "result": result}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 # ---------------------------------------------------------------------------------------- running
 def scores_of(model, tokenizer, rows: list[dict[str, str]]) -> dict[str, float]:
-    """Held-out loss, the five overlap scores, voice, facts, and the share of side tasks still
-    solved.
-    """
+    """Held-out loss, five overlap scores, voice, facts, and the share of side tasks solved."""
     from lab_utils.finetuning import evaluation
     from lab_utils.finetuning.chat import answer_questions
     from lab_utils.pavlos.corpus import held_out_tasks
@@ -267,10 +239,10 @@ def scores_of(model, tokenizer, rows: list[dict[str, str]]) -> dict[str, float]:
 def run_trial(
     trial: Trial, sweep: SweepConfig, data: SweepData, folder: Path, watch: Callable, **where
 ) -> dict:
-    """Train and score one trial. `watch(step, n_steps, loss)` sees every step; `where` goes to
-    `load_base`.
+    """Train and score one trial.
 
-    A run that diverged has the result {"loss": None}: while tuning that is an answer, too.
+    `watch(step, n_steps, loss)` sees every step; `where` goes to `load_base`. A run that diverged
+    has the result {"loss": None}: while tuning that is an answer, too.
     """
     from lab_utils.finetuning.evaluation import held_out_loss
     from lab_utils.finetuning.training import BadLossError, FinetuneConfig, finetune
@@ -306,9 +278,7 @@ def run_trial(
 
 
 class Steps:
-    """Training steps of all runs together, shown as a progress bar, or handed to `watch(step,
-    n_steps, loss)` instead.
-    """
+    """Training steps of all runs as one progress bar, or handed to `watch(step, n_steps, loss)`."""
 
     def __init__(self, total: int, watch: Callable | None = None):
         from tqdm.auto import tqdm
@@ -333,17 +303,16 @@ def run_trials(
     trials: list[Trial], sweep: SweepConfig, data: SweepData, work: Path, progress: Steps, **where
 ) -> list[tuple[Trial, dict]]:
     """(trial, result) of each, from the record where it is there."""
-    record, digest, finished = read_record(work / "record.jsonl"), data.digest(), []
+    record, digest, finished = Record(work / "record.jsonl"), data.digest(), []
     for trial in trials:
-        key = key_of(trial, sweep, digest, where)
-        if key not in record:
 
-            def watch(step, n_steps, loss, trial=trial):
-                progress.at(step, trial, loss)
+        def watch(step: int, n_steps: int, loss: float, trial: Trial = trial) -> None:
+            progress.at(step, trial, loss)
 
-            record[key] = run_trial(trial, sweep, data, work / "trial", watch, **where)
-            append_record(work / "record.jsonl", key, record[key])
-        finished.append((trial, record[key]))
+        def make(trial: Trial = trial, watch: Callable = watch) -> dict:
+            return run_trial(trial, sweep, data, work / "trial", watch, **where)
+
+        finished.append((trial, record.once(key_of(trial, sweep, digest, where), make)))
         progress.run_done(sweep.steps)
     return finished
 
@@ -351,8 +320,7 @@ def run_trials(
 def run_sweep(
     sweep: SweepConfig, data: SweepData, work: Path | str, watch: Callable | None = None, **where
 ) -> list[tuple[Trial, dict]]:
-    """Run what the record in `work` does not have yet. Returns (trial, result) of all, the tuning
-    ones first.
+    """Run what the record in `work` lacks; (trial, result) of all, the tuning ones first.
 
     `watch(step, n_steps, loss)` is called at every step, counted over all runs, in place of a
     progress bar.
@@ -367,8 +335,7 @@ def run_sweep(
 
 # -------------------------------------------------------------------------------------- the summary
 def summarize(results: list[tuple[Trial, dict]]) -> dict:
-    """Tuning losses by candidate, and for each rank and placement every score's mean, spread and
-    single values.
+    """Tuning losses by candidate, and each rank's and placement's scores over the seeds.
 
     The spread is the sample standard deviation over seeds, 0 for a single one. Runs that diverged
     are left out and counted.
@@ -414,21 +381,6 @@ def summary_row(runs: list[tuple[Trial, dict]]) -> dict:
     return row
 
 
-def provenance(command: str) -> dict:
-    """Where and with what a record was made."""
-    import torch
-
-    names = ("torch", "transformers", "peft", "nltk", "sacrebleu", "rouge_score")
-    return {
-        "command": command,
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "versions": {name: installed_version(name) for name in names},
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), "
-        "cpu",
-    }
-
-
 # -------------------------------------------------------------------------------------- the command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python3 -m lab_utils sweep`."""
@@ -464,7 +416,7 @@ def main(args: argparse.Namespace) -> int:
     command = "python3 -m lab_utils sweep" + (" --quick" if args.quick else "")
     seconds = round(sum(result["seconds"] for _, result in results))
     summary = {
-        **provenance(command),
+        **provenance(command, PACKAGES),
         "seconds": seconds,
         "config": asdict(sweep),
         **summarize(results),
@@ -477,9 +429,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def table(summary: dict) -> str:
-    """The summary for a terminal: a line for each rank and placement, mean and spread of what
-    matters most.
-    """
+    """The summary for a terminal: mean and spread of what matters most, a line for each row."""
     shown = ("loss", "bleu", "nist", "meteor", "rougeL", "cider", "voice", "facts", "side_tasks")
     lines = [f"{'':14}{'lr':>8}" + "".join(f"{name:>16}" for name in shown)]
     for row in summary["rows"]:

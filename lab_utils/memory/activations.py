@@ -49,7 +49,7 @@ def norm_bytes(model: Architecture, plan: Plan) -> int:
 
 
 def attention_bytes(model: Architecture, plan: Plan) -> int:
-    """Bytes of one layer's attention: its input, q, k, v, the output and, if eager, the scores."""
+    """Bytes of one layer's attention: input, q, k, v, output and, if eager, the scores."""
     t, x, heads = plan.tokens, plan.activation_bytes, model.n_heads
     q, kv, gpt2 = heads * model.head_dim, model.n_kv_heads * model.head_dim, model.family == "gpt2"
     total = input_bytes(plan, model.hidden_size, 1 if gpt2 else 3)
@@ -63,7 +63,7 @@ def attention_bytes(model: Architecture, plan: Plan) -> int:
 
 
 def mlp_bytes(model: Architecture, plan: Plan) -> int:
-    """Bytes of one layer's MLP: its input, what the activation function needs, what `down` reads."""
+    """Bytes of one layer's MLP: its input, the activation function's needs, what `down` reads."""
     gpt2, t, f = model.family == "gpt2", plan.tokens, model.intermediate_size
     # GELU by tanh: 4 tensors; gate, silu(gate), up: 3
     inner = (4 if gpt2 else 3) * t * f * plan.activation_bytes

@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab_utils.files import whole_number
+
 
 # ---------------------------------------------------------------------------------------- schedules
 class Event(NamedTuple):
-    """One thing that happens. "forward" and "recompute" make x_layer from x_{layer-1}; "discard"
-    forgets x_layer.
-    """
+    """One event: "forward" and "recompute" make x_layer from x_{layer-1}, "discard" forgets it."""
 
     kind: str  # "forward", "recompute", "discard" or "backward"
     layer: int  # 1..n
@@ -68,19 +68,13 @@ class ScheduleError(ValueError):
 
 
 def check_chain(n: int, k: int = 1) -> None:
-    """Raise ValueError unless there are n >= 1 layers (a chain of one is allowed) and 1 <= k <= n."""
-    for name, value in (("n", n), ("k", k)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be a whole number, got {value!r}.")
-    if n < 1:
-        raise ValueError(f"n is {n}: a chain needs at least 1 layer.")
-    if not 1 <= k <= n:
-        raise ValueError(f"k is {k}: a segment of a chain of {n} layers has from 1 to {n} layers.")
+    """Raise unless there are n >= 1 layers in the chain and 1 <= k <= n."""
+    whole_number("n, the layers of the chain,", n)
+    whole_number("k, the layers of a segment,", k, 1, n)
 
 
 def in_segments(n: int, k: int) -> Schedule:
-    """Checkpoints at every k-th layer: keep the input of each segment of k layers, recompute one
-    segment at a time.
+    """Checkpoints at every k-th layer: one segment of k layers is recomputed at a time.
 
     k = n keeps everything: no checkpointing. The last segment may be shorter.
     """
@@ -90,9 +84,9 @@ def in_segments(n: int, k: int) -> Schedule:
 
 
 def segments(lengths: Sequence[int]) -> Schedule:
-    """One checkpoint for each segment, segments of any lengths; the last one is not thrown away:
-    its turn comes at once.
+    """One checkpoint for each segment, of any lengths.
 
+    The last segment is not thrown away: its turn comes at once.
     `torch.utils.checkpoint.checkpoint_sequential(layers, s, x)` makes s segments of n // s layers,
     and the last takes the rest.
     """
@@ -112,8 +106,7 @@ def segments(lengths: Sequence[int]) -> Schedule:
 
 
 def one_layer_in(n: int, k: int) -> Schedule:
-    """transformers' way: layers 1, k+1, 2k+1, ... throw their inside away, each for itself; the
-    others keep theirs.
+    """transformers' way: each of the layers 1, k+1, 2k+1, ... recomputes itself; others keep all.
 
     k = 1 is what `gradient_checkpointing_enable()` does: a checkpoint at every layer. Larger k is
     its option `every_n_layers=k`: not the scheme of `in_segments`, since k - 1 of k layers keep
@@ -140,9 +133,7 @@ def _advance(start: int, end: int, saves: bool, kind: str = "recompute") -> list
 
 
 def sqrt_segment(n: int) -> int:
-    """The lecture's and Chen's segment length, the square root of n rounded up: no k has a smaller
-    ceil(n/k) + k.
-    """
+    """The lecture's and Chen's segment length, ceil(sqrt(n)): no k has a smaller ceil(n/k) + k."""
     check_chain(n)
     return math.isqrt(n - 1) + 1
 
@@ -151,8 +142,10 @@ PLANS = ("none", "every k", "sqrt(n)", "every layer", "optimal")
 
 
 def make_schedule(plan: str, n: int, k: int = 1, limit: int | None = None) -> Schedule:
-    """One of PLANS for n layers. `k` counts for "every k" only, `limit` (in kept activations) for
-    "optimal" only.
+    """One of PLANS for n layers.
+
+    `k` is for "every k" only; `limit`, in kept activations, for "optimal" only. Raises ValueError
+    for another plan.
     """
     if plan not in PLANS:
         raise ValueError(f"unknown plan {plan!r}: expected one of {', '.join(PLANS)}.")
@@ -218,8 +211,9 @@ def _backpropagated(state: State, layer: int, n: int) -> State:
 
 
 def replay(schedule: Schedule) -> list[State]:
-    """The state before the first event and after each one. Raises ScheduleError unless the schedule
-    can be executed.
+    """The state before the first event and after each one.
+
+    Raises ScheduleError unless the schedule can be executed.
     """
     states = [State(frozenset({0}), frozenset(), 0, schedule.n, 0)]
     for number, event in enumerate(schedule.events, 1):
@@ -235,8 +229,9 @@ def replay(schedule: Schedule) -> list[State]:
 
 
 def peak(schedule: Schedule, activation: float = 1, inside: float = 0) -> float:
-    """The most that is kept at any time. Segments of k keep ceil(n/k) + k activations (one less
-    unless k divides n).
+    """The most that is kept at any time.
+
+    Segments of k keep ceil(n/k) + k activations, one less unless k divides n.
     """
     return max(state.size(activation, inside) for state in replay(schedule))
 
@@ -248,16 +243,16 @@ def extra_forwards(schedule: Schedule) -> int:
 
 # --------------------------------------------------------------------------------- the optimal plan
 def smallest_limit(n: int, activation: int = 1, inside: int = 0) -> int:
-    """What any plan must keep: the chain's input, and one layer's input, output and inside (for n =
-    1 input is input).
+    """What every plan must keep: the chain's input, and one layer's input, output and inside.
+
+    With a single layer the two inputs are the same one.
     """
     check_chain(n)
     return min(n + 1, 3) * activation + inside
 
 
 def optimal(n: int, limit: int, activation: int = 1, inside: int = 0) -> Schedule:
-    """The plan with the fewest forward steps that never keeps more than `limit`, by dynamic
-    programming.
+    """The plan with the fewest forward steps that keeps at most `limit`, by dynamic programming.
 
     Sizes and limit are whole numbers in one unit. Raises ValueError below `smallest_limit`.
     """
@@ -270,11 +265,11 @@ def optimal(n: int, limit: int, activation: int = 1, inside: int = 0) -> Schedul
 
 
 def _planner(n: int, activation: int, inside: int) -> Callable[[int, int], tuple[float, int]]:
-    """`choose(length, free)`: (forward steps, choice) for up to n layers whose input is kept, with
-    `free` left for the rest.
+    """`choose(length, free)` -> (forward steps, choice), for up to n layers.
 
-    Choice 0 runs the first layer, saves its inside and goes on behind it. Choice j runs j layers,
-    keeps only the output, does all that lies behind it, and then starts again for those j.
+    Their input is kept, and `free` is left for the rest. Choice 0 runs the first layer, saves its
+    inside and goes on behind it. Choice j runs j layers, keeps only the output, does all that lies
+    behind it, and then starts again for those j.
     """
     whole = activation + inside  # what one layer takes that saves its inside
     lengths = np.arange(n + 1)
@@ -308,7 +303,7 @@ def _planner(n: int, activation: int, inside: int) -> Callable[[int, int], tuple
 
 
 def _amounts_below(free: int, *sizes: int) -> set[int]:
-    """`free` and all that can be left of it after taking away some of the sizes, again and again."""
+    """`free`, and all that can be left of it after taking the sizes away again and again."""
     found, new = set(), {free}
     while new:
         found |= new
@@ -319,8 +314,9 @@ def _amounts_below(free: int, *sizes: int) -> set[int]:
 def _optimal_events(
     choose: Callable, n: int, free: int, activation: int, inside: int
 ) -> Iterator[Event]:
-    """The events for the layers 1..n, all named "recompute"; a list of what is still to do, since
-    Python's own stack ends at a thousand layers.
+    """The events for the layers 1..n, all named "recompute".
+
+    It keeps its own list of what is left to do: Python's stack ends at a thousand layers.
     """
     todo: list[Event | tuple[int, int, int]] = [(0, n, free)]  # (start, end, free) or an event
     while todo:
@@ -359,8 +355,9 @@ class Point(NamedTuple):
 
 
 def compare_plans(n: int, activation: int = 1, inside: int = 0) -> list[Point]:
-    """Segments of every length, transformers' way for every k, and the optimal plan under every
-    limit that matters.
+    """Segments of every length, transformers' way for every k, and all optimal plans.
+
+    Of the optimal plans, those under each limit that changes something.
     """
     schedules = [in_segments(n, k) for k in range(n, 0, -1)] + [
         one_layer_in(n, k) for k in range(1, n)
@@ -379,8 +376,7 @@ def compare_plans(n: int, activation: int = 1, inside: int = 0) -> list[Point]:
 
 # ------------------------------------------------------------------------- measured on real modules
 class SavedBytes:
-    """Counts the bytes that autograd keeps for the backward pass, while used as a context: `with
-    SavedBytes() as saved:`.
+    """Counts what autograd keeps for the backward pass: `with SavedBytes() as saved:`.
 
     `now` falls again as the backward pass sets tensors free, `peak` does not. A storage counts
     once, however many saved tensors look at it; those in `ignore` (parameters, as a rule) count
@@ -430,7 +426,7 @@ Layer = Callable[[Tensor], Tensor]
 
 
 class Run(NamedTuple):
-    """What a schedule did on real layers. The parameters' gradients are in their `.grad`, as ever."""
+    """What a schedule did on real layers; the parameters' gradients are in their `.grad`."""
 
     loss: Tensor  # ()
     bytes_kept: list[int]  # after each event
@@ -464,9 +460,7 @@ def run_schedule(
 
 
 class _TrainingStep:
-    """The tensors behind a `State`: `kept[i]` is x_i, `graphs[i]` layer i's input and output,
-    joined by autograd.
-    """
+    """The tensors behind a `State`: `kept[i]` is x_i, `graphs[i]` layer i's input and output."""
 
     def __init__(self, layers: Sequence[Layer], x: Tensor, loss_function: Layer, saved: SavedBytes):
         self.layers, self.loss_function, self.saved = layers, loss_function, saved
@@ -503,8 +497,7 @@ class _TrainingStep:
 
 
 def without_gradient(model: nn.Module) -> list[str]:
-    """Names of parameters that should be trained and got no gradient, or only zeros, in the last
-    backward pass.
+    """Names of trained parameters whose last gradient is missing or zero.
 
     LoRA's A has a zero gradient in the very first step (B is zero): look after the second, or at B
     alone.
@@ -524,14 +517,9 @@ def korthikanti_layer_bytes(
     FlashAttention, an MLP of width 4 h, dropout (1 byte masks). Korthikanti et al. 2022, section 4
     and table 2.
     """
-    for name, value in (
-        ("sequence", sequence),
-        ("batch", batch),
-        ("hidden", hidden),
-        ("heads", heads),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    named = {"sequence": sequence, "batch": batch, "hidden": hidden, "heads": heads}
+    for name, value in named.items():
+        whole_number(name, value)
     per_recompute = {
         "none": 34 * hidden + 5 * heads * sequence,
         "selective": 34 * hidden,

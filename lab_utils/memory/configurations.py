@@ -39,7 +39,7 @@ READ_BY_ALL = (
 
 @dataclass(frozen=True)
 class Counted(Model):
-    """A model that transformers built on the meta device: every parameter, by what is done to it."""
+    """A model that transformers built on the meta device, counted by what is done to each."""
 
     model_type: str
     vocab_size: int

@@ -1,4 +1,4 @@
-"""Live demo of lab 00: every assumption of a fine-tuning plan is a control, and the ledger follows."""
+"""Live demos of labs 00, 02 and 03: the ledger with all assumptions as controls; players."""
 
 import functools
 from collections.abc import Callable
@@ -43,8 +43,9 @@ def architecture_of(model: str) -> Architecture:
 
 
 def draw_training(model: str, sequence: int, room: int = 0, **choices) -> Picture:
-    """The ledger of a plan; a sequence longer than the model's positions is cut to them, and the
-    title says so.
+    """The ledger of a plan, drawn.
+
+    A sequence longer than the model's positions is cut to them, and the title says so.
     """
     architecture = architecture_of(model)
     most = architecture.max_positions or sequence
@@ -125,8 +126,7 @@ def training_calculator(**start) -> Demo:
 def player(
     draw: Callable[..., str], last: Callable[..., int], first: int = 0, **controls: Any
 ) -> Demo:
-    """A demo with a course: play it, go one event on or back, or scrub; `draw(step=..., **values)`
-    draws.
+    """A demo with a timeline: play it, step on or back, or scrub; `draw(step=..., **values)` draws.
 
     `last(**values)` is the number of the last event for the values of the controls; the slider
     follows it.
@@ -165,8 +165,9 @@ def values_of(controls: dict[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def replayed(plan: str, n: int, k: int, limit: int, inside: int) -> tuple:
-    """(schedule, its states) for the values of the demo; what does not fit (k above n, a limit too
-    small) is moved in.
+    """(schedule, its states) for the values of the demo.
+
+    What does not fit, k above n or too small a limit, is moved to the nearest that does.
     """
     if plan == "optimal":
         schedule = optimal(n, max(limit, smallest_limit(n, 1, inside)), 1, inside)
@@ -184,9 +185,7 @@ def draw_stepper(
 
 
 def stepper_demo() -> Demo:
-    """Choose a plan and play it: forward, discard, recompute, backward, with a meter for memory and
-    one for work.
-    """
+    """Choose a plan and play it, with one meter for memory and one for work."""
     plan = wide(ipywidgets.Dropdown(options=PLANS, value="sqrt(n)", description="plan"))
     n = wide(
         ipywidgets.SelectionSlider(
@@ -213,14 +212,12 @@ N_PAGES, SHORT, PAGE_BYTES = 12, 6, 2 * 2**20
 
 
 def page_moments(capacity: int, long: int) -> list:
-    """Three training steps with 12 pages of optimizer: a short batch (6 pages of activations), a
-    long one, a short one.
-    """
+    """Three training steps with 12 pages of optimizer: a short batch, a long one, a short one."""
     return simulate(training_steps([SHORT, long, SHORT], N_PAGES), N_PAGES, capacity)
 
 
 def draw_pages(step: int, capacity: int = 20, long: int = 14, speed: float = 12.0) -> Picture:
-    """Memory after `step` events (the last one, where there are fewer). `speed` of the bus in GB/s."""
+    """Memory after `step` events, or after the last; `speed` of the bus in GB/s."""
     moments = page_moments(capacity, long)
     return pages_picture(
         moments, min(step, len(moments)), N_PAGES, capacity, transfer_seconds(1, PAGE_BYTES, speed)
@@ -228,9 +225,7 @@ def draw_pages(step: int, capacity: int = 20, long: int = 14, speed: float = 12.
 
 
 def page_demo() -> Demo:
-    """Play, step or scrub through three steps; choose the GPU's room, the long batch and the speed
-    of the bus.
-    """
+    """Play, step or scrub through three steps; choose the GPU's room, the long batch and bus."""
     capacity = wide(ipywidgets.IntSlider(20, 8, 24, description="GPU's room (pages)"))
     long = wide(ipywidgets.IntSlider(14, 6, 26, description="long batch (pages)"))
     speed = wide(
@@ -253,9 +248,7 @@ BLOCK_SIZES = [16, 32, 64, 128, 256, 512, 1024]
 
 
 def draw_memory(billions: float, bits: int, block_size: int, block_size_2: int) -> Picture:
-    """Weights of a model in bf16, quantized once and quantized twice, with the cards that hold
-    them.
-    """
+    """Weights of a model in bf16, quantized once and twice, with the cards that hold them."""
     once = sizes.Scheme("once", bits, block_size, 32)
     twice = sizes.Scheme("twice", bits, block_size, 8, block_size_2)
     widths = {"bf16": 16.0}
@@ -274,9 +267,7 @@ def draw_memory(billions: float, bits: int, block_size: int, block_size_2: int) 
 
 
 def memory_calculator() -> Demo:
-    """Model size, bits and block sizes in; gigabytes and cards out. It starts at the paper's 65B
-    point.
-    """
+    """Model size, bits and block sizes in; gigabytes and cards out. Starts at the paper's 65B."""
     return live(
         draw_memory,
         billions=wide(

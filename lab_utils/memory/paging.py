@@ -16,24 +16,13 @@ from math import ceil, prod
 from typing import NamedTuple
 
 MIN_PAGED_ELEMENTS = 100_000
-"""bitsandbytes 0.50 pages the state of tensors with at least so many elements (Optimizer8bit.get_state_buffer)."""
+"""From so many elements on bitsandbytes 0.50 pages a tensor's state (`get_state_buffer`)."""
 
 
 # -------------------------------------------------------------------------- what bitsandbytes pages
 def is_paged(n_elements: int) -> bool:
-    """Does a paged optimizer of bitsandbytes page the state of a tensor with so many elements?
-    Elements, not bytes.
-    """
+    """Whether bitsandbytes pages the state of a tensor with so many elements (not bytes)."""
     return n_elements >= MIN_PAGED_ELEMENTS
-
-
-def largest_unpaged_rank(width: int) -> int:
-    """The largest LoRA rank at which A (rank x width) or B (width x rank) stays unpaged: 24 for a
-    width of 4096.
-    """
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}.")
-    return (MIN_PAGED_ELEMENTS - 1) // width
 
 
 def optimizer_bytes(
@@ -51,8 +40,9 @@ def optimizer_bytes(
 
 # ------------------------------------------------------------------------------------ the simulator
 class Request(NamedTuple):
-    """What the program does next: "reserve" or "release" so many pages for activations, or "touch"
-    the page of that number.
+    """What the program does next: "reserve" or "release" pages, or "touch" one.
+
+    `amount` is how many pages for activations, or the number of the optimizer's page.
     """
 
     kind: str
@@ -71,8 +61,9 @@ class Moment(NamedTuple):
 
 
 def training_steps(activations: Sequence[int], n_pages: int) -> list[Request]:
-    """One training step for each number of activation pages: forward and backward reserve, then the
-    optimizer uses its pages.
+    """The requests of one training step for each number of activation pages.
+
+    Forward and backward reserve pages, then the optimizer touches its own.
     """
     requests = []
     for pages in activations:
@@ -153,9 +144,7 @@ def pages_for(n_bytes: float, page_bytes: int) -> int:
 
 
 def transfer_seconds(n_pages: int, page_bytes: int, gigabytes_per_second: float) -> float:
-    """Time to move pages over a bus of this speed (1 GB = 10**9 bytes), if nothing else is computed
-    meanwhile.
-    """
+    """Seconds to move pages over a bus of this speed (1 GB = 10**9 bytes), and nothing else."""
     if gigabytes_per_second <= 0:
         raise ValueError(f"the speed must be above 0 GB/s, got {gigabytes_per_second}.")
     return n_pages * page_bytes / (gigabytes_per_second * 1e9)

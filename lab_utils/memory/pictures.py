@@ -54,8 +54,7 @@ def merged(lines: Sequence[Line]) -> list[Line]:
 
 # ---------------------------------------------------------------------------------- one plan (live)
 def ledger_picture(title: str, lines: Sequence[Line], room: int = 0) -> Picture:
-    """A bar for each part, full for the low end, hollow up to the high end; the peak, and each
-    card's verdict.
+    """A bar for each part, hollow up to its high end; the peak; each card's verdict.
 
     With `room`, the rows share the height of so many, however many they are: a live picture then
     keeps its height.
@@ -228,8 +227,7 @@ def event_words(event: Event | None) -> str:
 def stepper_picture(
     schedule: Schedule, states: Sequence[State], step: int, inside: float = 0
 ) -> Picture:
-    """The chain after `step` events of a schedule: what is kept, how much, how much work, and
-    memory over time.
+    """The chain after `step` events of a schedule: what is kept, and how much work it took.
 
     `states` is the schedule's replay; an activation counts 1 and the inside of a layer `inside`.
     """
@@ -269,9 +267,7 @@ def numbers_of(numbers: frozenset[int]) -> str:
 
 
 def chain(n: int, state: State, event: Event | None) -> list[str]:
-    """Activations as circles, insides as boxes between them, gradients as check marks; the event's
-    layer is ringed.
-    """
+    """Activations as circles, insides as boxes, gradients as check marks; the layer ringed."""
     step = (RIGHT - LEFT - 40) / n
     radius = min(21, step * 0.36)
     parts = [
@@ -300,9 +296,7 @@ def chain(n: int, state: State, event: Event | None) -> list[str]:
 
 
 def layer_marks(layer: int, x: float, width: float, state: State, event: Event | None) -> list[str]:
-    """The box of a layer's inside, an arrow where it works now, a check mark once it has its
-    gradient.
-    """
+    """A layer's inside as a box, an arrow while it works, a check mark once it has its gradient."""
     held = layer in state.insides
     parts = [
         style.rect(
@@ -338,9 +332,7 @@ def meter(
 
 
 def memory_line(sizes: Sequence[float], step: int, top: float, everything: float) -> list[str]:
-    """Memory kept over the events, done ones bold; the dashed line is what keeping everything would
-    need.
-    """
+    """Memory kept over the events, past ones bold; dashed: what keeping everything would need."""
     bottom, highest = top + 105, max(everything, *sizes)
     xs = [style.placed(i, 0, max(len(sizes) - 1, 1), LEFT, RIGHT) for i in range(len(sizes))]
     points = [
@@ -420,8 +412,9 @@ def traces_figure(
 def frontier_figure(
     points: Sequence[Point], n: int, unit: str, marked: Sequence[str] = ()
 ) -> Picture:
-    """Every plan as a point: memory to the right, work upwards (cut off at 3.3). Plans named in
-    `marked` are labelled.
+    """Every plan as a point: memory to the right, work upwards, cut off at 3.3.
+
+    Plans named in `marked` are labelled.
     """
     figure, axes = style.new_figure(width=11, height=5.5)
     families = {
@@ -530,9 +523,7 @@ def request_words(moment: Moment) -> str:
 def pages_picture(
     moments: Sequence[Moment], step: int, n_pages: int, capacity: int, page_seconds: float
 ) -> Picture:
-    """GPU and CPU after moment `step` (counted from 1): activations, pages, and what moved until
-    now.
-    """
+    """GPU and CPU after moment `step`, counted from 1: activations, pages, and what has moved."""
     moment, total = moments[step - 1], pages_moved(moments[:step])
     away = [page for page in range(n_pages) if page not in moment.on_gpu]
     words = (
@@ -604,9 +595,7 @@ def cell_rows(cells: Sequence[tuple[object, str]], top: float, moment: Moment) -
 def room_figure(
     rooms: Sequence[int], moved: Sequence[float], plain: Sequence[bool], runs: Sequence[bool]
 ) -> Picture:
-    """Pages moved in a step over the room on the GPU; `plain`: it runs without paging; `runs`: it
-    runs with paging.
-    """
+    """Pages moved in a step over the GPU's room; `plain` runs without paging, `runs` with it."""
     figure, axes = style.new_figure(width=11)
     kinds = (
         ("runs without paging", BLUE, "o", lambda i: plain[i]),

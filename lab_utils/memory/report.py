@@ -169,8 +169,9 @@ def as_text(name: str, plan: Plan, lines: list[Line], notes: Iterable[str] = ())
 
 # ------------------------------------------------------------------------- the same on real tensors
 def constants_of(parameter: Any) -> dict[str, list]:
-    """The tensors of a 4-bit weight's constants, {"absmax": ..., "nested absmax": ...}; empty for
-    other parameters.
+    """The tensors of a 4-bit weight's constants, {"absmax": ..., "nested absmax": ...}.
+
+    Empty for other parameters.
     """
     from lab_utils.quantization.double import stored_tensors
 
@@ -198,8 +199,7 @@ def weight_bytes(model: Any) -> dict[str, int]:
 
 
 def saved_bytes(model: Any, compute: Callable[[], Any]) -> tuple[Any, int]:
-    """(what `compute()` returns, bytes that autograd saved for the backward pass), parameters and
-    buffers left out.
+    """(what `compute()` returns, bytes that autograd saved), without parameters and buffers.
 
     Each storage counts once, whole, however many views of it are saved.
     """
@@ -254,8 +254,9 @@ def measure_step(model: Any, input_ids: Any, optimizer: Any = None) -> dict[str,
 
 
 def predicted_parts(lines: list[Line]) -> dict[str, float]:
-    """The ledger in the parts that `measure_step` counts; what is computed again under
-    checkpointing is not saved.
+    """The ledger in the parts that `measure_step` counts.
+
+    What checkpointing computes again is not saved, so it is left out.
     """
     sizes: dict[str, float] = {}
     for line in lines:

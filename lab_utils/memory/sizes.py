@@ -1,4 +1,4 @@
-"""Memory on paper: bits per parameter of every scheme, and the sizes of a model (1 GB = 10**9 bytes).
+"""Memory on paper: bits per parameter, and the sizes of a model (1 GB = 10**9 bytes).
 
 Each scheme stores a code for every parameter and a constant for every block of parameters. Double
 quantization stores a smaller constant for every block, and one float32 for every block of blocks:
@@ -89,8 +89,7 @@ def bytes_by_part(scheme: Scheme, n_values: int) -> dict[str, int]:
     Codes are packed, the last byte may be half empty; the last block may be short and still has its
     constant.
     """
-    if n_values < 1:
-        raise ValueError(f"n_values must be at least 1, got {n_values}.")
+    whole_number("n_values", n_values)
     n_blocks = -(-n_values // (scheme.block_size or n_values))  # -(-a // b) rounds up
     n_blocks_2 = -(-n_blocks // scheme.block_size_2) if scheme.block_size_2 else 0
     parts = {
@@ -116,8 +115,9 @@ def double_quantization_saving(block_size: int = 64, block_size_2: int = 256) ->
 
 
 def cards_that_fit(gigabytes: float, headroom: float = 0.1) -> list[str]:
-    """Cards that hold so many gigabytes and leave a share of their memory free for the driver and
-    activations.
+    """Cards that hold so many gigabytes and still have the share `headroom` of their memory free.
+
+    The driver and activations need it. Raises ValueError for a share outside [0, 1).
     """
     if not 0 <= headroom < 1:
         raise ValueError(
@@ -354,8 +354,7 @@ def adapter_parameters(model: Model, rank: int) -> int:
 
 
 def nf4_parts(n_values: int) -> dict[str, int]:
-    """Bytes that bitsandbytes keeps for one double-quantized NF4 layer: {"codes", "absmax", "nested
-    absmax"}.
+    """Bytes of one double-quantized NF4 layer: {"codes", "absmax", "nested absmax"}.
 
     Beside the float32 constants of the constants, the last has what each layer repeats: their
     float32 mean, the NF4 table of 16 and the second quantization's table of 256.
@@ -369,21 +368,18 @@ def nf4_parts(n_values: int) -> dict[str, int]:
 
 
 def nf4_layer_bytes(n_values: int) -> int:
-    """Bytes that bitsandbytes keeps for one NF4 layer with double quantization, its lookup tables
-    included.
-    """
+    """Bytes of one double-quantized NF4 layer in bitsandbytes, lookup tables included."""
     return sum(nf4_parts(n_values).values())
 
 
 def training_state_bytes(
     model: Model, method: str, rank: int = 0, weight_bytes: int = 4
 ) -> dict[str, int]:
-    """Bytes kept between steps by "full", "lora" or "qlora" with AdamW: {"weights", "gradients",
-    "optimizer"}.
+    """Bytes kept between steps with AdamW: {"weights", "gradients", "optimizer"}.
 
-    What is trained, and everything that is not quantized, takes `weight_bytes` each; AdamW keeps
-    two float32 each. Activations come on top while a step runs. Raises ValueError for another
-    method.
+    `method` is "full", "lora" or "qlora". What is trained, and everything that is not quantized,
+    takes `weight_bytes` each; AdamW keeps two float32 each. Activations come on top while a step
+    runs. Raises ValueError for another method.
     """
     adapters = adapter_parameters(model, rank)
     weights, trained = (model.n_parameters() + adapters) * weight_bytes, adapters

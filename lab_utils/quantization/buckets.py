@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab_utils.files import whole_number
+
 # The 16 values of NF4 as the QLoRA paper prints them (appendix E) and bitsandbytes uses them.
 # `normal_float_codebook(4)` derives them from the normal distribution and agrees to 2e-7.
 NF4_VALUES = (
@@ -45,9 +47,10 @@ NF4_VALUES = (
 
 # --------------------------------------------------------------------------------- what may come in
 def check_values(x: Tensor, name: str = "x") -> Tensor:
-    """Return `x` in at least 32 bits of precision; refuse what can't be quantized. Finiteness is
-    checked later, on the absmax of each block: NaN and infinity survive a maximum, so a second
-    pass over all of `x` is spared.
+    """`x` in at least 32 bits of precision; raises for what cannot be quantized.
+
+    Whether values are finite is checked on each block's absmax: NaN and infinity survive a maximum,
+    which spares a second pass over all of `x`.
     """
     if not isinstance(x, Tensor):
         raise TypeError(
@@ -63,30 +66,19 @@ def check_values(x: Tensor, name: str = "x") -> Tensor:
 
 
 def check_bits(bits: int, least: int = 1) -> int:
-    """Return `bits`, or say which bit widths there are."""
-    if isinstance(bits, bool) or not isinstance(bits, int):
-        raise TypeError(f"bits must be an int, got {type(bits).__name__}.")
-    if not least <= bits <= 16:
-        raise ValueError(
-            f"bits must be from {least} to 16, got {bits}: 4 and 8 are the usual choices."
-        )
-    return bits
+    """`bits`, if it is a whole number from `least` to 16; else ValueError."""
+    return whole_number("bits", bits, least, 16)
 
 
 def check_block_size(block_size: int, n: int) -> int:
-    """Return `block_size`, or say what fits a tensor of `n` values."""
-    if isinstance(block_size, bool) or not isinstance(block_size, int):
-        raise TypeError(f"block_size must be an int, got {type(block_size).__name__}.")
-    if not 1 <= block_size <= n:
-        raise ValueError(
-            f"block_size must be from 1 to {n} (the number of values in x), got {block_size}."
-        )
-    return block_size
+    """`block_size`, if a tensor of `n` values has such blocks; else ValueError."""
+    return whole_number("block_size", block_size, 1, n)
 
 
 def check_codebook(codebook: Tensor) -> Tensor:
-    """Return the codebook, or say what is wrong with it. It needs a zero, so that zeros (padding!)
-    stay zeros.
+    """The codebook, or an error that says what is wrong with it.
+
+    It needs a zero, so that zeros, such as padding, stay zeros.
     """
     if not isinstance(codebook, Tensor) or codebook.dim() != 1 or not codebook.is_floating_point():
         raise TypeError(
@@ -117,18 +109,14 @@ def check_absmax(absmax: Tensor, name: str = "x") -> Tensor:
 
 # ---------------------------------------------------------------------------------------- blocks
 def split_into_blocks(x: Tensor, block_size: int) -> Tensor:
-    """Flatten `x` (any shape, n values) to (n_blocks, block_size), filling the last block up with
-    zeros.
-    """
+    """Flatten `x` (any shape, n values) to (n_blocks, block_size), zeros filling the last block."""
     flat = x.reshape(-1)
     missing = -flat.numel() % block_size
     return (F.pad(flat, (0, missing)) if missing else flat).view(-1, block_size)
 
 
 def join_blocks(blocks: Tensor, like: Tensor) -> Tensor:
-    """Undo `split_into_blocks`: (n_blocks, block_size) back to the shape of `like`, without the
-    filling.
-    """
+    """Undo `split_into_blocks`: (n_blocks, block_size) to the shape of `like`, filling removed."""
     return blocks.reshape(-1)[: like.numel()].view(like.shape)
 
 
@@ -146,11 +134,10 @@ def largest_code(bits: int) -> int:
 
 
 def absmax_scale(x: Tensor, bits: int = 8, block_size: int | None = None) -> Tensor:
-    """Return the deck's c = 127 / absmax(x) of each block: (n_blocks,), one block where
-    `block_size` is None.
+    """The deck's c = 127 / absmax(x) of each block, (n_blocks,).
 
-    A block of zeros (or of values so small that the scale would overflow) takes 1: any scale gives
-    zeros there.
+    Without a `block_size` all of x is one block. A block of zeros (or of values so small that the
+    scale would overflow) takes 1: any scale gives zeros there.
     """
     absmax = blockwise_absmax(x, block_size if block_size is not None else max(x.numel(), 1))
     scale = largest_code(bits) / absmax
@@ -160,12 +147,11 @@ def absmax_scale(x: Tensor, bits: int = 8, block_size: int | None = None) -> Ten
 def quantize_absmax(
     x: Tensor, bits: int = 8, block_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """X_int8 = round(c * X): return codes (the shape of x; int8, or int16 above 8 bits) and scale c
-    (n_blocks,).
+    """X_int8 = round(c * X): (codes, scale c), of the shapes of x and (n_blocks,).
 
-    `torch.round` sends ties to the even neighbour. In the lecture's 5x5 example one value is an
-    exact tie, -63.5:
-    -63 and -64 are both right there, and which one comes out depends on the last bit of c.
+    Codes are int8, or int16 above 8 bits. `torch.round` sends ties to the even neighbour. In the
+    lecture's 5x5 example one value is an exact tie, -63.5: -63 and -64 are both right there, and
+    which one comes out depends on the last bit of c.
     """
     x = check_values(x)
     scale = absmax_scale(x, bits, block_size)
@@ -175,25 +161,22 @@ def quantize_absmax(
 
 
 def dequantize_absmax(codes: Tensor, scale: Tensor, block_size: int | None = None) -> Tensor:
-    """X = X_int8 / c: codes (any shape) and scale (n_blocks,) back to floats of the codes' shape."""
+    """X = X_int8 / c: codes (any shape), scale (n_blocks,) -> floats of the codes' shape."""
     blocks = split_into_blocks(codes, block_size or codes.numel())
     return join_blocks(blocks / scale[:, None], like=codes)
 
 
 def half_bucket(scale: Tensor) -> Tensor:
-    """Largest error that rounding can make, in the units of x: half the distance of two neighbours,
-    0.5 / c.
-    """
+    """The largest error of rounding, in the units of x: half a bucket, 0.5 / c."""
     return 0.5 / scale
 
 
 # ---------------------------------------------------------------------------------------- codebooks
 def equal_width_codebook(bits: int = 4) -> Tensor:
-    """Equally spaced buckets, the integers -7..7 over 7 for 4 bits: (2**bits - 1,) values, one code
-    stays unused.
+    """Equally spaced buckets, (2**bits - 1,): for 4 bits the integers -7..7 over 7.
 
-    An even count of equally spaced values can't reach -1, 0 and 1 at once. (1 bit has room for 0
-    and 1 alone.)
+    One code stays unused. An even count of equally spaced values can't reach -1, 0 and 1 at once.
+    (1 bit has room for 0 and 1 alone.)
     """
     if check_bits(bits) == 1:
         return torch.tensor([0.0, 1.0])
@@ -220,15 +203,14 @@ def equal_count_codebook(x: Tensor, bits: int = 4) -> Tensor:
 
 
 def normal_float_codebook(bits: int = 4) -> Tensor:
-    """Equally full buckets for a normal distribution: k-bit NormalFloat (QLoRA paper, section 3 and
-    appendix E).
+    """k-bit NormalFloat, (2**bits,): equally full buckets for a normal distribution.
 
-    The quantiles of N(0, 1) at evenly spaced probabilities, 2**(bits-1) of them below zero (the
-    last is zero itself) and one more above, stretched so that the largest is 1. The outermost
-    probability is the average of what the two sides would take alone, 1 - (1/32 + 1/30) / 2 =
-    0.9677083 for 4 bits. With 16 codes and an exact zero one side must have one value more than the
-    other. (Equation 4 of the paper, taken to the letter, gives another set: the published codebook
-    is the one made here.)
+    QLoRA paper, section 3 and appendix E. The quantiles of N(0, 1) at evenly spaced probabilities,
+    2**(bits-1) of them below zero (the last is zero itself) and one more above, stretched so that
+    the largest is 1. The outermost probability is the average of what the two sides would take
+    alone, 1 - (1/32 + 1/30) / 2 = 0.9677083 for 4 bits. With 16 codes and an exact zero one side
+    must have one value more than the other. (Equation 4 of the paper, taken to the letter, gives
+    another set: the published codebook is the one made here.)
     """
     size = 2 ** check_bits(bits)
     if size == 2:
@@ -240,15 +222,14 @@ def normal_float_codebook(bits: int = 4) -> Tensor:
 
 
 def nf4_codebook() -> Tensor:
-    """NF4: (16,) values, 7 below zero, zero, 8 above, exactly as published and as in bitsandbytes."""
+    """NF4, (16,): 7 values below zero, zero, 8 above, as published and as in bitsandbytes."""
     return torch.tensor(NF4_VALUES)
 
 
 def fp4_codebook() -> Tensor:
-    """FP4 of bitsandbytes: (15,) values, 1 sign, 2 exponent and 1 fraction bit (two of the 16 codes
-    mean zero).
+    """FP4 of bitsandbytes, (15,): 1 sign, 2 exponent and 1 fraction bit.
 
-    Its smallest step is 1/192 where the usual E2M1 float has 1/12.
+    Two of its 16 codes mean zero. Its smallest step is 1/192 where the usual E2M1 float has 1/12.
     """
     positive = torch.tensor([0.0625, 2, 3, 4, 6, 8, 12]) / 12
     return torch.cat([-positive.flip(0), torch.zeros(1), positive])
@@ -256,8 +237,7 @@ def fp4_codebook() -> Tensor:
 
 # ----------------------------------------------------------------------- block-wise with a codebook
 def nearest_code(scaled: Tensor, codebook: Tensor) -> Tensor:
-    """Return the index of the nearest codebook value: same shape, uint8 (int32 for more than 256
-    values).
+    """The index of the nearest codebook value: same shape, uint8, or int32 above 256 values.
 
     A value belongs to a bucket if it lies between the midpoints to the bucket's two neighbours, so
     looking up its place among the midpoints is enough: no distances. Exactly on a midpoint, the
@@ -269,11 +249,10 @@ def nearest_code(scaled: Tensor, codebook: Tensor) -> Tensor:
 
 
 def quantize_blockwise(x: Tensor, codebook: Tensor, block_size: int = 64) -> tuple[Tensor, Tensor]:
-    """Return codes (the shape of x) and absmax (n_blocks,): each block is scaled to [-1, 1], then
-    looked up.
+    """(codes, absmax): each block is scaled to [-1, 1], then looked up.
 
-    QLoRA paper, section 2. With `nf4_codebook()` the result equals
-    `bitsandbytes.functional.quantize_4bit`, bit for bit.
+    Shapes: that of x, and (n_blocks,). QLoRA paper, section 2. With `nf4_codebook()` the result
+    equals `bitsandbytes.functional.quantize_4bit`, bit for bit.
     """
     x = check_values(x)
     check_codebook(codebook)
@@ -309,12 +288,6 @@ def pack_codes(codes: Tensor) -> Tensor:
     return (pairs[:, 0] << 4) | pairs[:, 1]
 
 
-def unpack_codes(packed: Tensor, n: int) -> Tensor:
-    """Undo `pack_codes`: uint8 (ceil(n / 2),) -> (n,)."""
-    packed = packed.reshape(-1)
-    return torch.stack([packed >> 4, packed & 15], dim=1).reshape(-1)[:n]
-
-
 def quantize_nf4(x: Tensor, block_size: int = 64) -> tuple[Tensor, Tensor]:
     """NF4 as it is stored: packed codes, uint8 (ceil(n / 2),), and absmax, float32 (n_blocks,)."""
     codes, absmax = quantize_blockwise(x, nf4_codebook(), block_size)
@@ -328,8 +301,9 @@ def dequantize_nf4(
     block_size: int = 64,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Undo `quantize_nf4`. There are only 256 different bytes, so a table of 256 pairs decodes both
-    halves at once.
+    """Undo `quantize_nf4`: packed codes and absmax to values of this shape.
+
+    There are only 256 different bytes, so one table of 256 pairs decodes both halves at once.
     """
     values = nf4_codebook().to(packed.device)
     # (256, 2): high half, low half
@@ -342,9 +316,7 @@ def dequantize_nf4(
 
 # ----------------------------------------------------------------------------------- how good is it
 def errors(x: Tensor, restored: Tensor) -> dict[str, float]:
-    """Dequantization error as mean absolute error, root mean squared error and largest absolute
-    error.
-    """
+    """Dequantization error: {"mae", "rmse", "max_abs"}, in the units of x."""
     error = (x.double() - restored.double()).abs()
     return {
         "mae": error.mean().item(),
@@ -354,7 +326,7 @@ def errors(x: Tensor, restored: Tensor) -> dict[str, float]:
 
 
 def code_usage(codes: Tensor, size: int) -> Tensor:
-    """Return which share of the codes falls into each of `size` buckets: (size,), summing to 1."""
+    """The share of codes in each of `size` buckets: (size,), summing to 1."""
     return torch.bincount(codes.reshape(-1).long(), minlength=size) / codes.numel()
 
 
@@ -376,9 +348,7 @@ class CodebookResult(NamedTuple):
 def compare_codebooks(
     x: Tensor, bits: int = 4, block_size: int | None = None
 ) -> list[CodebookResult]:
-    """Quantize `x` with equally spaced, equally full and NormalFloat buckets, all in the same
-    blocks.
-    """
+    """Quantize `x` with equally spaced, equally full and NormalFloat buckets in the same blocks."""
     x = check_values(x)
     block_size = block_size or x.numel()
     scaled = (
@@ -405,8 +375,10 @@ DISTRIBUTIONS = ("normal", "uniform", "heavy tails", "two humps")
 
 
 def example_values(distribution: str = "normal", n: int = 4096, seed: int = 0) -> Tensor:
-    """Draw (n,) values to quantize: normal as weights are, uniform, heavy-tailed (Student t, 3), or
-    two humps.
+    """(n,) values to quantize, of one of DISTRIBUTIONS.
+
+    Normal as weights are, uniform, heavy-tailed (Student's t with 3 degrees of freedom), or two
+    humps.
     """
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(n, generator=generator)

@@ -29,9 +29,7 @@ def draw_bits(value: float, absmax: float = 1.0) -> Picture:
 
 
 def bit_explorer(value: float = 0.1, absmax: float = 1.0) -> Demo:
-    """Type a number and see its bits in FP32, FP16, BF16, FP8 and NF4 (whose block has the given
-    absmax).
-    """
+    """Type a number, see its bits in every format; `absmax` is that of its NF4 block."""
     return live(
         draw_bits,
         value=wide(ipywidgets.FloatText(value, description="value")),
@@ -42,8 +40,9 @@ def bit_explorer(value: float = 0.1, absmax: float = 1.0) -> Demo:
 def draw_buckets(
     distribution: str, bits: int, block_size: int, values: dict[str, Tensor] | None = None
 ) -> Picture:
-    """Values of a distribution in three kinds of buckets; `values` adds distributions of your own,
-    by name.
+    """Values of a distribution in three kinds of buckets.
+
+    `values` adds distributions of your own, by name.
     """
     x = values[distribution] if values and distribution in values else example_values(distribution)
     block_size = min(block_size, x.numel())
@@ -54,9 +53,7 @@ def draw_buckets(
 
 
 def bucket_demo(values: dict[str, Tensor] | None = None) -> Demo:
-    """Choose values, bits and block size; compare equal width, equal count and NormalFloat by their
-    errors.
-    """
+    """Choose values, bits and block size; compare three codebooks by their errors."""
     names = [*DISTRIBUTIONS, *(values or {})]
     return live(
         lambda **chosen: draw_buckets(**chosen, values=values),

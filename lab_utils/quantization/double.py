@@ -45,8 +45,7 @@ class QuantizedConstants(NamedTuple):
 
 
 def dynamic_codebook() -> Tensor:
-    """The signed dynamic 8-bit map: (256,) values, dense near zero (Dettmers 2015,
-    arXiv:1511.04561).
+    """The signed dynamic 8-bit map, (256,), dense near zero (Dettmers 2015, arXiv:1511.04561).
 
     Seven decades, 10**-6 up to 1. The decade ending at 10**-k holds 2**(6-k) values on each side,
     the middles of equal steps: large values get fine steps, small ones a fine exponent. Zero and
@@ -61,8 +60,7 @@ def dynamic_codebook() -> Tensor:
 
 
 def quantize_constants(absmax: Tensor, block_size: int = 256) -> QuantizedConstants:
-    """Quantize the absmax of all blocks, (n_blocks,), to 8 bits: take the mean off, then block-wise
-    as ever.
+    """Quantize the absmax of all blocks, (n_blocks,), to 8 bits, their mean taken off first.
 
     Fewer than `block_size` constants make one block.
     """
@@ -119,8 +117,9 @@ def deck_double_quantize(x: Tensor, block_size: int) -> DeckDoubleQuantized:
 
 
 def deck_double_dequantize(stored: DeckDoubleQuantized) -> Tensor:
-    """W = W_int8 / (c_1_int8 / c_2). A c_1 far below the largest one rounds to code 0, and its
-    block is lost.
+    """W = W_int8 / (c_1_int8 / c_2).
+
+    A c_1 far below the largest one rounds to code 0, and its block is lost.
     """
     scale = dequantize_absmax(stored.scale_codes, stored.scale_2)
     return dequantize_absmax(stored.codes, scale, stored.block_size)
@@ -151,9 +150,7 @@ def trade_off(
 
 
 def outlier_rmse(x: Tensor, outlier: float, block_size: int, bits: int = 8) -> tuple[float, float]:
-    """Put `outlier` in place of the first value; return the RMSE of all *other* values with one
-    scale and in blocks.
-    """
+    """RMSE of the other values, (with one scale, in blocks), once the first one is an outlier."""
     x = x.clone().reshape(-1)
     x[0] = outlier
     restored = (

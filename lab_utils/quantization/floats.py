@@ -87,9 +87,7 @@ def check_number(value: float, name: str = "value") -> float:
 
 
 def encode(value: float, fmt: FloatFormat) -> str:
-    """Return the bits of `value` in a format, "sign exponent fraction", rounded to the nearest by
-    torch.
-    """
+    """The bits of `value`, "sign exponent fraction", rounded to the nearest number by torch."""
     word = torch.tensor([value], dtype=torch.float64).to(fmt.dtype).view(torch.uint8).tolist()
     bits = f"{int.from_bytes(bytes(word), 'little'):0{fmt.bits}b}"
     return f"{bits[0]} {bits[1 : 1 + fmt.exponent_bits]} {bits[1 + fmt.exponent_bits :]}"
@@ -110,9 +108,7 @@ def decode(pattern: str, fmt: FloatFormat) -> float:
 
 
 def spacing(value: float, fmt: FloatFormat) -> float:
-    """Return the distance from |value| to the next number above it in a format: it doubles with
-    each power of two.
-    """
+    """The distance from |value| to the next number above: it doubles with each power of two."""
     magnitude = abs(check_number(value))
     if magnitude > fmt.largest:
         return math.inf
@@ -122,9 +118,10 @@ def spacing(value: float, fmt: FloatFormat) -> float:
 
 
 def describe_change(value: float, stored: float, largest: float) -> str:
-    """Say in one word what storing did to a value. (Past the largest number, torch gives infinity,
-    or NaN or, from
-    2.13 on, the largest number itself in FP8 E4M3, which has no infinity.)
+    """What storing did to a value: exact, rounded, overflow or underflow.
+
+    Past the largest number torch gives infinity or NaN or, from 2.13 on, the largest number itself
+    in FP8 E4M3, which has no infinity.
     """
     if stored == value:
         return "exact"
@@ -143,9 +140,7 @@ def store(value: float, fmt: FloatFormat) -> StoredNumber:
 
 
 def store_nf4(value: float, absmax: float = 1.0) -> StoredNumber:
-    """Put a number into NF4, in a block whose largest magnitude is `absmax`: larger values are cut
-    off there.
-    """
+    """Put a number into NF4, in a block with this `absmax`, at which larger ones are cut off."""
     if check_number(absmax, "absmax") <= 0:
         raise ValueError(
             f"absmax must be above 0, got {absmax}: it is the largest magnitude of the block."

@@ -33,9 +33,7 @@ ROLES = (("sign", ORANGE), ("exponent", SKY), ("fraction", GREEN))
 
 # ------------------------------------------------------------------------------ bit explorer (live)
 def bits_picture(value: float, numbers: Sequence[StoredNumber]) -> Picture:
-    """One row for each format: its bits as boxes, the value they stand for, and what happened to
-    the typed one.
-    """
+    """A row for each format: its bits as boxes, the value they stand for, what changed."""
     description = f"{value:g} in {len(numbers)} formats: " + "; ".join(
         f"{n.format_name} stores {n.stored:g} ({n.note})" for n in numbers
     )
@@ -82,15 +80,14 @@ def bits_row(stored: StoredNumber, y: float) -> str:
 
 # ------------------------------------------------------------------------------- bucket demo (live)
 def histogram(values: Tensor, low: float, high: float, count: int = 60) -> list[float]:
-    """How many values fall into each of `count` equal steps; those outside count at the ends, so
-    that none is hidden.
-    """
+    """How many values fall into each of `count` equal steps; outliers count at the ends."""
     return torch.histc(values.float().clamp(low, high), bins=count, min=low, max=high).tolist()
 
 
 def scaled_to_blocks(x: Tensor, block_size: int | None = None) -> Tensor:
-    """Each value over the absmax of its block (all of x is one block for None), so that it meets
-    the codebook.
+    """Each value over the absmax of its block, so that it meets the codebook.
+
+    None: all of x is one block.
     """
     block_size = block_size or x.numel()
     absmax = blockwise_absmax(x, block_size).clamp(min=1e-38)  # a block of zeros stays zero
@@ -100,9 +97,7 @@ def scaled_to_blocks(x: Tensor, block_size: int | None = None) -> Tensor:
 def buckets_picture(
     x: Tensor, results: Sequence[CodebookResult], title: str, block_size: int | None = None
 ) -> Picture:
-    """Left: the values of x in their blocks, and each codebook's buckets. Right: how the error of
-    each is spread.
-    """
+    """Left: values of x in their blocks, and each codebook. Right: how its error is spread."""
     best = min(results, key=lambda result: result.rmse)
     description = (
         f"{title}. "
@@ -130,9 +125,7 @@ def buckets_picture(
 
 
 def buckets_row(result: CodebookResult, color: str, y: float, widest: float, best: bool) -> str:
-    """One codebook: its values as ticks, each as high as its bucket is full, and its error
-    histogram.
-    """
+    """One codebook: its values as ticks, as high as their buckets are full; its errors."""
     usage = result.usage.tolist()
     fullest = max(usage) or 1.0
     parts = [
@@ -162,9 +155,7 @@ def bits_figure(value: float, numbers: Sequence[StoredNumber]) -> Picture:
 def buckets_figure(
     x: Tensor, results: Sequence[CodebookResult], title: str, block_size: int | None = None
 ) -> Picture:
-    """The static twin of the bucket demo: the values in their blocks with each codebook, and the
-    errors.
-    """
+    """The still version of the bucket demo: values in blocks, codebooks, errors."""
     figure, axes = style.new_figure(
         len(results), 2, width=12, height=2.4 * len(results), sharex="col"
     )
@@ -242,8 +233,9 @@ def normal_float_figure(codebook: Tensor) -> Picture:
 
 @style.styled
 def rmse_figure(table: dict[str, dict[str, float]]) -> Picture:
-    """Grouped bars: for each distribution (outer key), the RMSE of each format (inner key) relative
-    to the best.
+    """Grouped bars: each format's RMSE relative to the best, for each distribution.
+
+    Distributions are the outer keys.
     """
     figure, axes = style.new_figure(width=12)
     formats = list(next(iter(table.values())))
@@ -268,9 +260,7 @@ def rmse_figure(table: dict[str, dict[str, float]]) -> Picture:
 
 # ----------------------------------------------------------------------------------- outlier (live)
 def outlier_picture(x: Tensor, one_scale: float, in_blocks: float, block_size: int) -> Picture:
-    """The weights as bars, the outlier first, and the RMSE of the others with one scale and in
-    blocks.
-    """
+    """Weights as bars, the outlier first, and the others' RMSE with one scale and in blocks."""
     outlier = x[0].item()
     ratio = one_scale / in_blocks if in_blocks else math.inf
     description = (
@@ -292,9 +282,7 @@ def outlier_picture(x: Tensor, one_scale: float, in_blocks: float, block_size: i
 def weight_bars(
     x: Tensor, left: float, top: float, width: float, height: float, block_size: int
 ) -> str:
-    """Values as bars up and down from a middle line; the outlier's block in vermillion, block ends
-    as dashes.
-    """
+    """Values as bars from a middle line; the outlier's block in vermillion, block ends dashed."""
     values, middle = x.tolist(), top + height / 2
     largest, step = max(map(abs, values)) or 1.0, width / len(values)
     ends = [
@@ -334,8 +322,9 @@ def rmse_bar(label: str, rmse: float, color: str, y: float) -> list[str]:
 def wrong_cells(
     codes: Tensor, slide: Tensor, ties: dict[tuple[int, int], tuple[int, ...]]
 ) -> list[tuple[int, int]]:
-    """(row, column) of each cell where the slide has another code; at a tie, each code in `ties` is
-    right.
+    """(row, column) of each cell where the slide has another code.
+
+    At a tie, each code in `ties` is right.
     """
     cells = [(row, column) for row in range(codes.shape[0]) for column in range(codes.shape[1])]
     return [
@@ -348,9 +337,7 @@ def wrong_cells(
 def codes_picture(
     codes: Tensor, slide: Tensor, ties: dict[tuple[int, int], tuple[int, ...]] | None = None
 ) -> Picture:
-    """Recomputed codes (rows, columns); where the slide differs, the cell is filled and says the
-    slide's code.
-    """
+    """Recomputed codes (rows, columns), those filled in which the slide differs."""
     wrong = wrong_cells(codes, slide, ties or {})
     rows, columns = codes.shape
     right = rows * columns - len(wrong)
@@ -422,9 +409,7 @@ def curve(
     above: bool = False,
     dash: str = "",
 ) -> list[str]:
-    """One curve over log2(block size) in a box 380 wide and 240 high; the chosen point is ringed
-    and labelled.
-    """
+    """A curve over log2(block size) in a box of 380 x 240; the chosen point is ringed."""
     top, bottom = 60, 300
     low = min(heights) * 0.9 if low is None else low
     high = max(heights) * 1.02 if high is None else high
@@ -489,9 +474,7 @@ def outlier_figure(
 
 @style.styled
 def trade_off_figure(points: Sequence[TradeOff]) -> Picture:
-    """Error against bits per weight, one point for each block size, with and without double
-    quantization.
-    """
+    """Error against bits per weight at each block size, quantized once and twice."""
     figure, axes = style.new_figure()
     rmse = [point.rmse for point in points]
     axes.plot(
@@ -525,9 +508,7 @@ def trade_off_figure(points: Sequence[TradeOff]) -> Picture:
 
 @style.styled
 def ledger_figure(ledgers: dict[str, dict[str, int]]) -> Picture:
-    """Stacked bars: for each scheme (outer key) the bytes of each part (inner key); a part "total"
-    is left out.
-    """
+    """Stacked bars: for each scheme (outer key) the bytes of its parts, without "total"."""
     figure, axes = style.new_figure(width=11)
     parts = [part for part in next(iter(ledgers.values())) if part != "total"]
     totals = [sum(ledger[part] for part in parts) for ledger in ledgers.values()]
@@ -557,8 +538,9 @@ def ledger_figure(ledgers: dict[str, dict[str, int]]) -> Picture:
 def perplexity_figure(
     measured: dict[str, float], paper: dict[str, float], without: float
 ) -> Picture:
-    """Perplexity of each storage type as a dot, measured on the left (`without`: not quantized),
-    the paper's on the right.
+    """Perplexity of each storage type: measured on the left, the paper's on the right.
+
+    `without` is that of the model which is not quantized.
     """
     figure, (ours, theirs) = style.new_figure(1, 2, width=12, height=4.6, sharey=True)
     for axes, values, color, title in (

@@ -68,4 +68,5 @@ def test_page_transfers():
 
 def test_smallest_paged_rank():
     for smallest_paged_rank, (width,) in cases("smallest_paged_rank"):
-        assert smallest_paged_rank(width) == paging.largest_unpaged_rank(width) + 1
+        rank = smallest_paged_rank(width)
+        assert paging.is_paged(rank * width) and not paging.is_paged((rank - 1) * width)

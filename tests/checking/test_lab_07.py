@@ -9,7 +9,7 @@ import torch
 from exercise_tests import cases
 
 from lab_utils.checking import all_exercises, find_exercise
-from lab_utils.lora import methods
+from lab_utils.lora import methods, scoring
 from lab_utils.memory.sizes import Architecture
 
 
@@ -57,7 +57,7 @@ def test_the_sum_of_two_adapters_ends_at_each():
 def test_replay_rows():
     for replay_rows, (n_rows, share) in cases("replay_rows"):
         added = replay_rows(n_rows, share)
-        assert added == methods.replay_size(n_rows, share)
+        assert added == scoring.replay_size(n_rows, share)
         assert added / (n_rows + added) == pytest.approx(share, abs=0.5 / n_rows)
 
 
@@ -65,4 +65,4 @@ def test_lost_minus_gained_is_the_forgetting():
     for lost_and_gained, (before, after) in cases("lost_and_gained"):
         lost, gained = lost_and_gained(before, after)
         tasks = ({"all": flags.double().mean().item()} for flags in (before, after))
-        assert lost - gained == pytest.approx(methods.forgetting(*tasks))
+        assert lost - gained == pytest.approx(scoring.forgetting(*tasks))

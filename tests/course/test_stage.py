@@ -130,10 +130,10 @@ def voices(tmp_path, monkeypatch):
     for name in presenting.VOICES:
         (tmp_path / "07" / name).mkdir(parents=True)
     monkeypatch.setattr(
-        "lab_utils.lora.methods.load_adapters", lambda folders: (sorted(folders), "tokenizer")
+        "lab_utils.lora.adapters.load_adapters", lambda folders: (sorted(folders), "tokenizer")
     )
     monkeypatch.setattr(
-        "lab_utils.lora.methods.answer_as",
+        "lab_utils.lora.adapters.answer_as",
         lambda model, _, name, asked: [Answer(f"{name}! {asked[0]}", True)],
     )
     return tmp_path
@@ -149,7 +149,7 @@ def test_the_voices_answer_with_their_adapters(voices):
 def test_voices_are_blended_by_weight(voices, monkeypatch):
     weights = []
     monkeypatch.setattr(
-        "lab_utils.lora.methods.blend", lambda model, given: weights.append((model, given))
+        "lab_utils.lora.adapters.blend", lambda model, given: weights.append((model, given))
     )
     demo = presenting.voices_blended(voices)
     assert weights == [(["auctioneer", "pavlos"], {"pavlos": 0.5, "auctioneer": 0.5})]

@@ -136,7 +136,7 @@ def test_real_adapters_are_swapped_and_blended(tiny_base, tmp_path):
     from method_models import config, shaken
 
     from lab_utils.finetuning.training import save_adapter
-    from lab_utils.lora import methods
+    from lab_utils.lora import adapters, methods
 
     folders = {}
     for seed, name in enumerate(("one", "two")):
@@ -144,16 +144,16 @@ def test_real_adapters_are_swapped_and_blended(tiny_base, tmp_path):
         folders[name] = save_adapter(
             methods.FinetuneResult(shaken(model, seed), tokenizer), tmp_path / name
         )
-    model, tokenizer = methods.load_adapters(folders, source=tiny_base)
+    model, tokenizer = adapters.load_adapters(folders, source=tiny_base)
 
     def ask(weight, question):
-        methods.blend(model, {"one": 1 - weight, "two": weight})
-        return methods.answer_as(model, tokenizer, "blend", [question], max_new_tokens=6)[0].text
+        adapters.blend(model, {"one": 1 - weight, "two": weight})
+        return adapters.answer_as(model, tokenizer, "blend", [question], max_new_tokens=6)[0].text
 
     demo = blend_demo(ask, ("one", "two"), EXAMPLES[0])
     chat = VoiceChat(
         lambda voice, question: (
-            methods.answer_as(model, tokenizer, voice, [question], max_new_tokens=6)[0].text
+            adapters.answer_as(model, tokenizer, voice, [question], max_new_tokens=6)[0].text
         ),
         ["one", "two"],
         EXAMPLES,

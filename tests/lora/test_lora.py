@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 def pair(rank, alpha, use_rslora=False):
-    """Our model and PEFT's around the same weights, in float64, with the same A; B is zero in both."""
+    """Our model and PEFT's around the same float64 weights, with the same A; B is zero in both."""
     ours = add_lora(
         Block().double(), ("first", "second"), rank, alpha, seed=1, use_rslora=use_rslora
     )
@@ -114,7 +114,7 @@ def test_at_first_the_update_is_zero_and_only_b_has_a_gradient():
 
 
 def test_the_gradients_are_those_of_the_whole_weight_seen_through_a_and_b():
-    """dA = s B^T G and dB = s G A^T for the gradient G of the full weight (Hu et al., section 4.1)."""
+    """dA = s B^T G and dB = s G A^T for the full weight's gradient G (Hu et al., section 4.1)."""
     layer, x = LoRALinear(nn.Linear(12, 8).double(), 3, 7), torch.randn(5, 12, dtype=torch.float64)
     layer.lora_b.data.normal_()
     layer(x).pow(3).sum().backward()
@@ -475,7 +475,7 @@ def test_random_pairs_need_rank():
 
 
 def test_alpha_over_r_makes_the_first_step_independent_of_the_rank():
-    """Where each rule sends the first step from rank 4 to 64, 16 times the rank: x 1, x 4 and x 16."""
+    """What each rule makes of the first step at 16 times the rank, 64 for 4: x 1, x 4, x 16."""
     for scaling, factor in [(lambda r: 16 / r, 1), (lambda r: 16 / r**0.5, 4), (lambda r: 16, 16)]:
         ratio = lora.first_step_gain(64, scaling(64), size=256) / lora.first_step_gain(
             4, scaling(4), size=256

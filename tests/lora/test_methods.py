@@ -19,8 +19,10 @@ from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import answer_questions, encode_prompt
 from lab_utils.finetuning.evaluation import overlap_scores
 from lab_utils.finetuning.training import save_adapter, training_state_bytes
-from lab_utils.lora import comparison, methods
-from lab_utils.lora.methods import BASE, METHODS, Bottleneck, MethodConfig
+from lab_utils.lora import adapters as many
+from lab_utils.lora import comparison, methods, scoring
+from lab_utils.lora.adapters import BASE
+from lab_utils.lora.methods import METHODS, Bottleneck, MethodConfig
 from lab_utils.memory.sizes import Architecture
 from lab_utils.pavlos import load_pairs
 from lab_utils.pavlos.corpus import held_out_tasks, voices
@@ -185,9 +187,11 @@ def test_the_same_seed_starts_the_same(method, fresh):
 TRAINS = {
     "full": r"model\.(embed_tokens|norm|layers\..*)\.weight",
     "bias": r"model\.layers\.\d\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.bias",
-    "norms": r".*\.(input_layernorm|post_attention_layernorm|norm)\.ln_tuning_layers\.default\.weight",
+    "norms": r".*\.(input_layernorm|post_attention_layernorm|norm)"
+    r"\.ln_tuning_layers\.default\.weight",
     "last": r"model\.(layers\.1\..*|norm)\.weight",
-    "adapters": r"model\.layers\.\d\.(self_attn\.o_proj|mlp\.down_proj)\.1\.(down|up)\.(weight|bias)",
+    "adapters": r"model\.layers\.\d\.(self_attn\.o_proj|mlp\.down_proj)"
+    r"\.1\.(down|up)\.(weight|bias)",
     "prompt": r"prompt_encoder\.default\.embedding\.weight",
     "prefix": r"prompt_encoder\.default\.embedding\.weight",
     "ia3": r".*\.(self_attn\.[kv]_proj|mlp\.down_proj)\.ia3_l\.default",
@@ -457,8 +461,8 @@ def test_answers_are_those_of_the_slow_way(method, fresh, monkeypatch):
     model, tokenizer = fresh(method)
     shaken(model, seed=1)
     answer = answer_questions
-    monkeypatch.setattr(methods, "answer_questions", lambda *args: answer(*args, max_new_tokens=8))
-    assert methods.answers_of(model.eval(), tokenizer, QUESTIONS) == [
+    monkeypatch.setattr(scoring, "answer_questions", lambda *args: answer(*args, max_new_tokens=8))
+    assert scoring.answers_of(model.eval(), tokenizer, QUESTIONS) == [
         greedy(model, tokenizer, q) for q in QUESTIONS
     ]
 
@@ -467,14 +471,14 @@ def test_questions_of_a_soft_prompt_are_never_padded(fresh, monkeypatch):
     model, tokenizer = fresh("prompt")
     batches, answer = [], answer_questions
     monkeypatch.setattr(
-        methods,
+        scoring,
         "answer_questions",
         lambda m, t, questions: (
             batches.append(questions) or answer(m, t, questions, max_new_tokens=1)
         ),
     )
     questions = [*QUESTIONS, "Is Brie salty?", QUESTIONS[0]]
-    methods.answers_of(model, tokenizer, questions)
+    scoring.answers_of(model, tokenizer, questions)
     lengths = [{len(encode_prompt(tokenizer, q)) for q in batch} for batch in batches]
     assert all(len(found) == 1 for found in lengths) and sum(map(len, batches)) == len(
         questions
@@ -484,14 +488,14 @@ def test_questions_of_a_soft_prompt_are_never_padded(fresh, monkeypatch):
 # ---------------------------------------------------------------------------------------- scores
 def test_rouge_by_hand():
     """Reference of four words, answer of five: two words in common, one pair, in order."""
-    scores = methods.rouge_scores(["Feta comes in yellow boxes"], ["Feta comes from Greece"])
+    scores = scoring.rouge_scores(["Feta comes in yellow boxes"], ["Feta comes from Greece"])
     assert scores == {
         "rouge1": pytest.approx(2 * 2 / (4 + 5)),
         "rouge2": pytest.approx(2 * 1 / (3 + 4)),
         "rougeL": pytest.approx(4 / 9),
         "rougeLsum": pytest.approx(4 / 9),
     }
-    both = methods.rouge_scores(["a b", "x"], ["a b", "y"])
+    both = scoring.rouge_scores(["a b", "x"], ["a b", "y"])
     assert both["rouge1"] == 0.5, "the mean over answers"
 
 
@@ -501,38 +505,38 @@ def test_rouge_l_is_the_evaluation_modules():
         [row["question"] + " It is easy." for row in rows],
         [row["answer"] for row in rows],
     )
-    assert methods.rouge_scores(answers, references)["rougeL"] == pytest.approx(
+    assert scoring.rouge_scores(answers, references)["rougeL"] == pytest.approx(
         overlap_scores(answers, references)["rougeL"]
     )
 
 
 def test_nothing_to_score():
     with pytest.raises(ValueError, match="no answers"):
-        methods.rouge_scores([], [])
+        scoring.rouge_scores([], [])
     with pytest.raises(ValueError, match="no answers"):
-        methods.voice_shares([])
+        many.voice_shares([])
 
 
 def test_forgetting_is_the_mean_loss_over_tasks():
     before, after = {"addition": 0.2, "reverse": 0.8}, {"addition": 0.3, "reverse": 0.4}
     assert (
-        methods.forgetting(before, after) == pytest.approx(0.15)
-        and methods.forgetting(before, before) == 0
+        scoring.forgetting(before, after) == pytest.approx(0.15)
+        and scoring.forgetting(before, before) == 0
     )
     for wrong in ({"addition": 0.3}, {}):
         with pytest.raises(ValueError, match="same tasks"):
-            methods.forgetting(before, wrong)
+            scoring.forgetting(before, wrong)
 
 
 def test_tasks_are_solved_by_kind(base, monkeypatch):
     tasks = held_out_tasks(3, seed=0)
     said = {task.question: task.answer for task in tasks if task.task != "reverse"}
     monkeypatch.setattr(
-        methods,
+        scoring,
         "answers_of",
         lambda model, tokenizer, questions: [said.get(q, "no idea") for q in questions],
     )
-    assert methods.solved_by_task(*base, tasks) == {
+    assert scoring.solved_by_task(*base, tasks) == {
         "addition": 1,
         "opposite": 1,
         "reverse": 0,
@@ -546,9 +550,9 @@ def test_scores_of_gold_answers(base, monkeypatch):
         task.question: "no idea" for task in tasks
     }
     monkeypatch.setattr(
-        methods, "answers_of", lambda model, tokenizer, questions: [said[q] for q in questions]
+        scoring, "answers_of", lambda model, tokenizer, questions: [said[q] for q in questions]
     )
-    scores = methods.scores_of(
+    scores = scoring.scores_of(
         *base, rows, tasks, dict.fromkeys(("addition", "opposite", "reverse", "next number"), 0.5)
     )
     assert (scores["voice"], scores["facts"], scores["rougeL"], scores["forgetting"]) == (
@@ -557,7 +561,7 @@ def test_scores_of_gold_answers(base, monkeypatch):
         1,
         0.5,
     )
-    assert methods.scores_of(*base, rows, tasks)["forgetting"] == 0, "against itself"
+    assert scoring.scores_of(*base, rows, tasks)["forgetting"] == 0, "against itself"
 
 
 # ---------------------------------------------------------------------------------------- replay
@@ -565,28 +569,28 @@ def test_scores_of_gold_answers(base, monkeypatch):
     ("n", "share", "expected"), [(300, 0.25, 100), (1218, 0.5, 1218), (10, 0.0, 0), (100, 0.1, 11)]
 )
 def test_replay_rows_make_up_their_share(n, share, expected):
-    assert methods.replay_size(n, share) == expected
+    assert scoring.replay_size(n, share) == expected
     rows = [{"question": f"q{i}", "answer": "a"} for i in range(n)]
-    mixed = methods.with_replay(rows, share, seed=3)
+    mixed = scoring.with_replay(rows, share, seed=3)
     kept = [row for row in mixed if row in rows]
     assert len(mixed) == n + expected and sorted(row["question"] for row in kept) == sorted(
         row["question"] for row in rows
     )
-    assert mixed == methods.with_replay(rows, share, seed=3) and (
-        not expected or mixed != methods.with_replay(rows, share, 4)
+    assert mixed == scoring.with_replay(rows, share, seed=3) and (
+        not expected or mixed != scoring.with_replay(rows, share, 4)
     )
 
 
 @pytest.mark.parametrize("share", [1, 1.5, -0.1])
 def test_a_share_that_cannot_be(share):
     with pytest.raises(ValueError, match=rf"share is {share}: expected from 0"):
-        methods.replay_size(100, share)
+        scoring.replay_size(100, share)
 
 
 def test_replay_asks_in_the_wording_of_training_only():
     replayed = {
         row["question"]
-        for row in methods.with_replay([{"question": "q", "answer": "a"}] * 20, 0.95)
+        for row in scoring.with_replay([{"question": "q", "answer": "a"}] * 20, 0.95)
     } - {"q"}
     held_out = re.compile(
         r"^Add \d and \d, please\.|^Which word is|^Please say|^Which number is next"
@@ -603,13 +607,13 @@ def test_replay_asks_in_the_wording_of_training_only():
 @pytest.mark.parametrize("name", ["pavlos", "auctioneer", "terse"])
 def test_a_voice_keeps_questions_and_facts(name):
     rows, facts = load_pairs("train"), {fact.fact_id: fact for fact in all_facts()}
-    said = methods.rows_in_voice(rows, name)
+    said = many.rows_in_voice(rows, name)
     assert [row["question"] for row in said] == [row["question"] for row in rows]
     assert all(is_right(facts[row["fact_id"]], row["answer"]) for row in said)
-    assert methods.voice_shares([row["answer"] for row in said]) == {
+    assert many.voice_shares([row["answer"] for row in said]) == {
         voice: float(voice == name) for voice in ("pavlos", "auctioneer", "terse")
     }
-    assert said == methods.rows_in_voice(rows, name) and rows == load_pairs("train"), (
+    assert said == many.rows_in_voice(rows, name) and rows == load_pairs("train"), (
         "and the rows given stay"
     )
 
@@ -620,17 +624,17 @@ def test_no_other_voice_and_no_plain_sentence_is_taken_for_one_of_these():
         [("greeting", "aside", "closing"), ("closing",), ("greeting",)],
     )
     said = [
-        methods.in_voice(voice, pattern, rng.choice(all_facts()).statement(rng.randrange(2)), rng)
+        many.in_voice(voice, pattern, rng.choice(all_facts()).statement(rng.randrange(2)), rng)
         for voice in voices()
         for pattern in patterns
     ]
     said += [fact.statement(variant) for fact in all_facts() for variant in (0, 1)]
-    assert methods.voice_shares(said) == {"pavlos": 0, "auctioneer": 0, "terse": 0}
+    assert many.voice_shares(said) == {"pavlos": 0, "auctioneer": 0, "terse": 0}
 
 
 def test_the_auctioneers_phrases_are_new_to_the_base():
     text = json.dumps(voices()).lower()
-    auctioneer = methods.other_voices()["auctioneer"]
+    auctioneer = many.other_voices()["auctioneer"]
     phrases = [
         piece.lower() for part in ("greetings", "asides", "closings") for piece in auctioneer[part]
     ]
@@ -662,15 +666,15 @@ def test_the_auctioneers_phrases_are_new_to_the_base():
     ],
 )
 def test_who_speaks(answer, voice):
-    assert [name for name in ("pavlos", "auctioneer", "terse") if methods.speaks(name, answer)] == (
+    assert [name for name in ("pavlos", "auctioneer", "terse") if many.speaks(name, answer)] == (
         [voice] if voice else []
     )
 
 
 def test_an_unknown_voice():
     for call in (
-        lambda: methods.rows_in_voice([], "pirate"),
-        lambda: methods.speaks("pirate", "Ahoy!"),
+        lambda: many.rows_in_voice([], "pirate"),
+        lambda: many.speaks("pirate", "Ahoy!"),
     ):
         with pytest.raises(
             ValueError, match="unknown voice 'pirate': expected pavlos or one of auctioneer, terse"
@@ -714,27 +718,26 @@ def alone(adapters, tiny_base):
 
 @pytest.fixture
 def together(adapters, tiny_base):
-    return methods.load_adapters(adapters, source=tiny_base)
+    return many.load_adapters(adapters, source=tiny_base)
 
 
 def test_a_hot_swap_answers_as_the_adapter_alone(together, alone):
     for name in ("one", "three", BASE, "two", "one", BASE):
         said = [
-            answer.text
-            for answer in methods.answer_as(*together, name, QUESTIONS, max_new_tokens=8)
+            answer.text for answer in many.answer_as(*together, name, QUESTIONS, max_new_tokens=8)
         ]
         assert said == alone[name], name
 
 
 def test_a_mixed_batch_answers_as_each_alone(together, alone):
     names = ["two", BASE, "one", "three"]
-    said = methods.answer_mixed(*together, QUESTIONS, names, max_new_tokens=8)
+    said = many.answer_mixed(*together, QUESTIONS, names, max_new_tokens=8)
     assert said == [alone[name][i] for i, name in enumerate(names)]
 
 
 def test_a_mixed_batch_needs_a_name_for_each(together):
     with pytest.raises(ValueError, match="4 questions and 1 adapter names"):
-        methods.answer_mixed(*together, QUESTIONS, ["one"])
+        many.answer_mixed(*together, QUESTIONS, ["one"])
 
 
 def layers(model):
@@ -746,7 +749,7 @@ def layers(model):
 )
 def test_cat_is_the_sum_of_the_updates(weights, together):
     model, _ = together
-    methods.blend(model, weights)
+    many.blend(model, weights)
     for layer in layers(model):
         expected = sum(w * layer.get_delta_weight(name) for name, w in weights.items())
         torch.testing.assert_close(layer.get_delta_weight("blend"), expected, atol=1e-6, rtol=1e-5)
@@ -757,7 +760,7 @@ def test_cat_is_the_exercises_sum(together):
     from lab_utils.checking import find_exercise
 
     model, _ = together
-    methods.blend(model, {"one": 0.6, "two": 0.4})
+    many.blend(model, {"one": 0.6, "two": 0.4})
     layer = layers(model)[3]
     factors = [
         side[name].weight for name in ("one", "two") for side in (layer.lora_A, layer.lora_B)
@@ -775,7 +778,7 @@ def test_linear_brings_in_products_of_one_with_the_other(together):
     and this is its formula.
     """
     model, _ = together
-    methods.blend(model, {"one": 0.6, "two": 0.4}, how="linear")
+    many.blend(model, {"one": 0.6, "two": 0.4}, how="linear")
     layer = layers(model)[3]
     roots = {"one": (0.6 * 4) ** 0.5, "two": (0.4 * 4) ** 0.5}
     a = sum(root * layer.lora_A[name].weight for name, root in roots.items())
@@ -787,8 +790,8 @@ def test_linear_brings_in_products_of_one_with_the_other(together):
 
 def test_a_blend_takes_the_place_of_an_older_one(together):
     model, _ = together
-    methods.blend(model, {"one": 0.5, "two": 0.5})
-    methods.blend(model, {"one": 0.0, "two": 1.0})
+    many.blend(model, {"one": 0.5, "two": 0.5})
+    many.blend(model, {"one": 0.0, "two": 1.0})
     for layer in layers(model):
         torch.testing.assert_close(
             layer.get_delta_weight("blend"), layer.get_delta_weight("two"), atol=1e-6, rtol=1e-5
@@ -800,7 +803,7 @@ def test_a_blend_takes_the_place_of_an_older_one(together):
 def test_speak_says_exactly_so_many_tokens(base):
     seen = []
     handle = base[0].register_forward_hook(lambda *_: seen.append(1))
-    assert methods.speak(*base, QUESTIONS, n_new=5) == 20 and len(seen) == 5
+    assert scoring.speak(*base, QUESTIONS, n_new=5) == 20 and len(seen) == 5
     handle.remove()
 
 
@@ -827,11 +830,11 @@ def test_five_axes():
         },
         "small": {**row, "trainable": 1, "seconds_per_step": 4.0, "tokens_per_second_merged": None},
     }
-    shares = methods.five_axes(rows, base_tokens_per_second=100.0)
+    shares = scoring.five_axes(rows, base_tokens_per_second=100.0)
     assert list(shares["big"].values()) == pytest.approx([0, 0.5, 0.5, 0.75, 1])
     assert list(shares["mid"].values()) == pytest.approx([0.5, 1, 1, 0.75, 0.5])
     assert list(shares["small"].values()) == pytest.approx([1, 0.5, 0.25, 0.75, 0.5])
-    assert tuple(shares["big"]) == methods.AXES
+    assert tuple(shares["big"]) == scoring.AXES
 
 
 METRICS = {
@@ -858,7 +861,7 @@ def test_a_row_of_metrics(runs):
         "forgetting": 0.1,
         "tasks": {"addition": 0.2},
     }
-    row, result = methods.measured_row(runs["lora"], config("lora"), scores, 123.456), runs["lora"]
+    row, result = scoring.measured_row(runs["lora"], config("lora"), scores, 123.456), runs["lora"]
     assert (
         set(row) == METRICS
         and row["voice"] == 0.5124
@@ -890,9 +893,9 @@ def plan(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "lora", dataclasses.replace(METHODS["lora"], rates=(1e-5, 1e-2)))
     monkeypatch.setattr("lab_utils.pavlos.load_pairs", lambda split: load_pairs(split)[:20])
     monkeypatch.setattr(
-        methods, "answer_questions", functools.partial(answer_questions, max_new_tokens=4)
+        scoring, "answer_questions", functools.partial(answer_questions, max_new_tokens=4)
     )
-    monkeypatch.setattr(methods, "speak", functools.partial(methods.speak, n_new=2))
+    monkeypatch.setattr(scoring, "speak", functools.partial(scoring.speak, n_new=2))
     return comparison.Comparison(tmp_path / "work", 2, 2, ("lora",), {"source": tiny_base})
 
 
@@ -913,7 +916,7 @@ def test_the_comparison_is_made_and_gone_on_with(plan, monkeypatch):
     )
     assert lora["tokens_per_second"] > 0 < lora["tokens_per_second_merged"]
     monkeypatch.setattr(methods, "train", None)
-    monkeypatch.setattr(methods, "scores_of", None)
+    monkeypatch.setattr(scoring, "scores_of", None)
     monkeypatch.setattr(comparison, "seconds_alternating", None)
     assert comparison.compare(plan, threads=1, repeats=1) == record, "nothing is done twice"
 
@@ -1001,9 +1004,9 @@ def test_the_record_that_ships_is_whole():
             and len(row["search"]) >= 3
         )
         assert (
-            all(0 <= row[score] <= 1 for score in ("voice", "facts", *methods.ROUGES))
+            all(0 <= row[score] <= 1 for score in ("voice", "facts", *scoring.ROUGES))
             and -1 <= row["forgetting"] <= 1
         )
         assert row["forgetting"] == pytest.approx(
-            methods.forgetting(record["base"]["tasks"], row["tasks"]), abs=2e-3
+            scoring.forgetting(record["base"]["tasks"], row["tasks"]), abs=2e-3
         )

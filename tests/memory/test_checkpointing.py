@@ -187,12 +187,20 @@ def test_what_cannot_be_executed_is_refused(events, words):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: ck.in_segments(0, 1), ValueError, "n is 0: a chain needs at least 1 layer"),
-        (lambda: ck.in_segments(4, 0), ValueError, "k is 0: .* from 1 to 4 layers"),
-        (lambda: ck.in_segments(4, 5), ValueError, "k is 5"),
-        (lambda: ck.in_segments(4.0, 2), TypeError, "n must be a whole number, got 4.0"),
-        (lambda: ck.one_layer_in(3, 0), ValueError, "k is 0"),
-        (lambda: ck.sqrt_segment(0), ValueError, "n is 0"),
+        (
+            lambda: ck.in_segments(0, 1),
+            ValueError,
+            "n, the layers of the chain, must be a whole number of at least 1, got 0",
+        ),
+        (lambda: ck.in_segments(4, 0), ValueError, "k, .* from 1 to 4, got 0"),
+        (lambda: ck.in_segments(4, 5), ValueError, "k, .* whole number .*, got 5"),
+        (
+            lambda: ck.in_segments(4.0, 2),
+            ValueError,
+            "must be a whole number of at least 1, got 4.0",
+        ),
+        (lambda: ck.one_layer_in(3, 0), ValueError, "k, .* whole number .*, got 0"),
+        (lambda: ck.sqrt_segment(0), ValueError, "n, .* whole number .*, got 0"),
         (lambda: ck.segments([]), ValueError, "at least one segment"),
         (lambda: ck.segments([2, 0]), ValueError, "at least 1 layer each"),
         (
@@ -200,7 +208,7 @@ def test_what_cannot_be_executed_is_refused(events, words):
             ValueError,
             "unknown plan 'every two': expected one of none, every k",
         ),
-        (lambda: ck.make_schedule("sqrt(n)", -1), ValueError, "n is -1"),
+        (lambda: ck.make_schedule("sqrt(n)", -1), ValueError, "n, .* whole number .*, got -1"),
         (
             lambda: ck.optimal(16, 2),
             ValueError,
@@ -208,8 +216,8 @@ def test_what_cannot_be_executed_is_refused(events, words):
         ),
         (lambda: ck.optimal(16, 10, 1, 8), ValueError, "needs at least 11"),
         (lambda: ck.optimal(1, 1), ValueError, "a chain of 1 layers needs at least 2"),
-        (lambda: ck.optimal(0, 5), ValueError, "n is 0"),
-        (lambda: ck.compare_plans(0), ValueError, "n is 0"),
+        (lambda: ck.optimal(0, 5), ValueError, "n, .* whole number .*, got 0"),
+        (lambda: ck.compare_plans(0), ValueError, "n, .* whole number .*, got 0"),
     ],
 )
 def test_bad_input_is_refused_in_words(call, error, words):
@@ -623,7 +631,7 @@ def test_attention_outweighs_the_rest_in_gpt3():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0, 1, 8, 1), "sequence must be at least 1"),
+        ((0, 1, 8, 1), "sequence must be a whole number of at least 1"),
         ((8, 0, 8, 1), "batch"),
         ((8, 1, 0, 1), "hidden"),
         ((8, 1, 8, 0), "heads"),

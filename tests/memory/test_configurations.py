@@ -1,4 +1,4 @@
-"""Any published configuration: counted to the parameter, strangers passed over by name, slips refused."""
+"""Published configurations: counted to the parameter, strangers passed over, slips refused."""
 
 import argparse
 import json
@@ -269,7 +269,7 @@ def test_a_scaling_of_the_rotary_positions_allows_longer_sequences(name, more, l
         ledger(model, Plan(sequence=longest + 1))
 
 
-# ---------------------------------------------------------------------- what nobody has counted here
+# --------------------------------------------------------------------- what nobody has counted here
 def test_activations_without_a_formula_are_refused_by_name_and_leave_the_end_open():
     model, _ = read_configuration(FIELDS["Qwen/Qwen3-8B"])
     plan = Plan(method="lora")
