@@ -75,10 +75,12 @@ def clean_key(key: SecretStr | str, source: str) -> SecretStr:
 
     KeyProblem if it cannot be a key ("dirty key"), or is empty ("no key").
     """
-    key = as_secret(key) or as_secret(" ")
+    from pydantic import SecretStr
+
+    key = key if isinstance(key, SecretStr) else SecretStr(key)
     if flaw := key_flaw(key, source):
         raise KeyProblem(*flaw)
-    return as_secret(key.get_secret_value().strip())
+    return SecretStr(key.get_secret_value().strip())
 
 
 def colab_secret(name: str) -> SecretStr | None:

@@ -183,15 +183,16 @@ def test_a_file_of_ones_own_goes_without_validation_unless_it_is_given(
     write_rows(pavlos_rows()[:121], tmp_path / "mine.jsonl")
     run("start", "--file", path, "--tuning-price", "8", "--validation", path)
     assert len(fake.started) == 2 and len(fake.uploads) == 2
-    assert (
-        len(
-            {
-                json.loads(r["body"])["supervisedTuningSpec"]["trainingDatasetUri"]
-                for r in fake.started
-            }
-        )
-        == 2
-    )
+    specs = [json.loads(request["body"])["supervisedTuningSpec"] for request in fake.started]
+    assert specs[0]["trainingDatasetUri"] != specs[1]["trainingDatasetUri"]
+
+
+def test_new_data_at_the_same_address_are_a_new_job(fake, run, tmp_path, types_the_amount):
+    path = tmp_path / "mine.jsonl"
+    for rows, jobs in ((120, 1), (120, 1), (121, 2)):
+        write_rows(pavlos_rows()[:rows], path)
+        run("start", "--file", str(path), "--prefix", "mine", "--tuning-price", "8")
+        assert len(fake.started) == jobs and list(fake.uploads) == ["gs://bucket/mine/mine.jsonl"]
 
 
 def test_a_failed_or_cancelled_job_is_started_again(fake, run, types_the_amount):
