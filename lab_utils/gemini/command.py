@@ -42,6 +42,7 @@ from lab_utils.gemini.tuning import (
     VertexTuning,
     confirm_spending,
     default_model,
+    endpoint_location,
     look_up,
     recorded,
     start_once,
@@ -84,6 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=float, default=0.10, help="chat: dollars at most")
     record = RUNS / "08" / "tuning_jobs.jsonl"
     add("--record", type=Path, default=record, help="remembers the jobs")
+    parser.epilog = (
+        "Without --project, --location and --bucket: GOOGLE_CLOUD_PROJECT, GOOGLE_CLOUD_LOCATION "
+        "(else us-central1) and GEMINI_TUNING_BUCKET."
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -270,8 +275,8 @@ def follow(args: argparse.Namespace) -> int:
 # --------------------------------------------------------------------------------------------- chat
 def chat(args: argparse.Namespace) -> int:
     """Ask the tuned model of the last job, or of --endpoint, and print its answers."""
-    if not args.endpoint:
-        latest(args.record)
+    # whether it can be asked, before anybody is asked for credentials
+    endpoint_location(args.endpoint) if args.endpoint else latest(args.record)
     service, model = service_from(args), args.model
     endpoint = args.endpoint
     if not endpoint:

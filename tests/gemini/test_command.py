@@ -252,6 +252,8 @@ def test_chat_with_an_endpoint_that_this_kit_did_not_start(fake, run, monkeypatc
     assert "/locations/eu/" in fake.asked[-1]["path"]
     with pytest.raises(LabKitError, match="no price.*--model"):
         run("chat", *words)
+    with pytest.raises(LabKitError, match="projects/PROJECT/locations"):
+        run("chat", "--endpoint", "5921", "--price", "0.30/2.50")
     with pytest.raises(LabKitError, match="budget"):
         run("chat", *words, "--price", "0.30/2.50", "--budget", "0.000001")
 
