@@ -1,7 +1,8 @@
-"""The student edition: no solution in it, nothing else missing, and it works as a student uses it."""
+"""The student edition: no solution in it, nothing missing, and it works as a student uses it."""
 
 import ast
 import base64
+import inspect
 import io
 import json
 import os
@@ -13,13 +14,14 @@ import textwrap
 import zipfile
 
 import nbformat
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lab_utils.checking import all_exercises
-from lab_utils.course import release
+from lab_utils.course import release, taught
 from lab_utils.course.release import GAP, fill, make_edition, make_stub, solutions_of, write_edition
 from lab_utils.course.run import find_labs
 from lab_utils.files import ROOT, LabKitError
@@ -93,10 +95,17 @@ FILES = {
     "lab_utils/course/grading/judge.py": "points = 10\n",
     "lab_utils/course/hidden/lab_01.py": "points = 10\n",
     "lab_utils/checking/exercises/__init__.py": "",
-    "lab_utils/checking/exercises/lab_01.py": f"def halves(cheese):\n    {SECRET}\ndef wrong(cheese):\n    {WRONG}\n{DRAWN}\n",
+    "lab_utils/checking/exercises/lab_01.py": (
+        f"def halves(cheese):\n    {SECRET}\ndef wrong(cheese):\n    {WRONG}\n{DRAWN}\n"
+    ),
 }
 EXPECTED = {
     "README.md",
+    "AGENTS.md",
+    "CLAUDE.md",
+    "GEMINI.md",
+    ".github/copilot-instructions.md",
+    ".cursor/rules/course.mdc",
     "LICENSE",
     "pyproject.toml",
     "requirements.txt",
@@ -179,10 +188,14 @@ MARKS_IN_DISORDER = {
     "no begin": "def f():\n    return 1\n    # END SOLUTION",
     "misspelt begin": "def f():\n    # BEGIN SOLUTOIN\n    return 1\n    # END SOLUTION",
     "misspelt end": "def f():\n    # BEGIN SOLUTION\n    return 1\n    # end solutions",
-    "two begins": "def f():\n    # BEGIN SOLUTION\n    # BEGIN SOLUTION\n    return 1\n    # END SOLUTION",
+    "two begins": (
+        "def f():\n    # BEGIN SOLUTION\n    # BEGIN SOLUTION\n    return 1\n    # END SOLUTION"
+    ),
     "end first": "def f():\n    # END SOLUTION\n    return 1\n    # BEGIN SOLUTION",
     "outside of a function": "# BEGIN SOLUTION\nx = 1\n# END SOLUTION",
-    "code behind the mark": "def f():\n    # BEGIN SOLUTION  x = 1\n    return 1\n    # END SOLUTION",
+    "code behind the mark": (
+        "def f():\n    # BEGIN SOLUTION  x = 1\n    return 1\n    # END SOLUTION"
+    ),
 }
 
 
@@ -293,13 +306,52 @@ def test_without_a_repository_nothing_is_stamped(kit):
     assert "colab" not in edition.files["README.md"].decode()
 
 
-def test_the_references_travel_in_a_zip_that_does_not_show_them(kit):
+def test_the_references_travel_in_a_zip_that_does_not_show_them(kit, tmp_path, monkeypatch):
+    """They work as modules do; neither the zip, nor what is in it, nor `inspect` shows them."""
     data = make_edition(kit).files["lab_utils/checking/exercises/references.zip"]
+    (tmp_path / "references.zip").write_bytes(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
-            "lab_01.py": FILES["lab_utils/checking/exercises/lab_01.py"]
-        }
-    assert SECRET.encode() not in data
+        assert archive.namelist() == ["lab_01.py"]
+        text = archive.read("lab_01.py")
+    assert SECRET.encode() not in data and SECRET.encode() not in text
+    namespace = {"rng": np.random.default_rng(0)}
+    source = FILES["lab_utils/checking/exercises/lab_01.py"].replace(DRAWN, "")
+    exec(release.packed(source).decode(), namespace)
+    assert inspect.isfunction(namespace["halves"])
+    with pytest.raises(OSError):
+        inspect.getsource(namespace["halves"])
+
+
+def test_assistants_are_told_to_hint_by_every_name_they_read(kit):
+    files = make_edition(kit).files
+    for name in ("AGENTS.md", ".github/copilot-instructions.md", ".cursor/rules/course.mdc"):
+        assert "Do not write the body of an exercise's function" in files[name].decode()
+    for name in ("CLAUDE.md", "GEMINI.md"):
+        assert files[name] == b"@AGENTS.md\n"
+    readme = " ".join(files["README.md"].decode().split())
+    assert "An assistant may explain and hint" in readme
+
+
+@pytest.mark.parametrize(
+    "elsewhere, is_found",
+    [
+        ("y = [int(part / 2) + len(rest) for part in milk]", True),
+        ("y = f([int(part /\n 2) + len(rest) for part in milk])", True),
+        ("y = [int(part / 3) + len(rest) for part in milk]", False),
+        ("y = [int(part / 2) + max(rest) for part in milk]", False),
+        ("y = [int(part * 2) + len(rest) for part in milk]", False),
+        ("y = [int(part / 2) + len(part) for part in milk]", False),
+    ],
+)
+def test_a_solution_elsewhere_is_found_under_other_names(elsewhere, is_found):
+    solved = "def f(xs, n):\n    return [int(x / 2) + len(n) for x in xs]"
+    functions = {"f": ast.parse(solved).body[0]}
+    notebook = {"cells": [{"cell_type": "code", "source": ["%magic"]}] * 2}
+    notebook["cells"].append({"cell_type": "code", "source": elsewhere.splitlines(True)})
+    files = {"lab_utils/a.py": elsewhere.encode(), "b.ipynb": json.dumps(notebook).encode()}
+    found = taught.find_answers({**files, "c.txt": elsewhere.encode()}, functions)
+    expected = {"[int(x / 2) + len(n) for x in xs]": {"lab_utils/a.py", "b.ipynb cell 2"}}
+    assert found == ({"f": expected} if is_found else {})
 
 
 # ---------------------------------------------------------------------------------------- leaks
@@ -518,7 +570,7 @@ def test_the_command_says_what_it_made(kit, tmp_path, monkeypatch, capsys):
     assert release.main(parse(["release", "--out", str(tmp_path / "out")])) == 0
     said = capsys.readouterr().out
     assert (
-        "1 labs, 1 exercises, 17 files" in said
+        "1 labs, 1 exercises, 22 files" in said
         and "Searched for 1 lines of solutions" in said
         and "badges still say" in said
     )
@@ -603,7 +655,7 @@ def test_nothing_for_instructors_is_in_the_edition(real):
     }
     assert not any(
         name.startswith(("tests/", "lab_utils/course/", "docs/", ".git/", "runs/", ".github/"))
-        for name in edition.files
+        for name in edition.files.keys() - release.FOR_ASSISTANTS.keys()
     )
 
 
@@ -637,7 +689,8 @@ AS_A_STUDENT = """
     assert not any(module.startswith("lab_utils.course.release") for module in sys.modules)
 
     def imports(cells):  # {name: the import of it alone} of all cells
-        nodes = [node for source in cells for node in ast.parse(source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        nodes = [node for source in cells for node in ast.parse(source).body]
+        nodes = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
         lines = {}
         for node, alias in [(node, alias) for node in nodes for alias in node.names]:
             node.names = [alias]
@@ -646,13 +699,15 @@ AS_A_STUDENT = """
 
     found = {}
     for file, solutions in json.load(sys.stdin).items():
-        cells = ["".join(cell["source"]) for cell in json.load(open(file))["cells"] if cell["cell_type"] == "code"]
+        cells = [cell for cell in json.load(open(file))["cells"] if cell["cell_type"] == "code"]
+        cells = ["".join(cell["source"]) for cell in cells]
         for source in (source for source in cells if GAP in source):
             solved, space = source.replace("    " + GAP, solutions.pop(0)), {}
             for name, line in imports(cells).items():
                 exec(line if re.search(rf"\\b{name}\\b", solved) else "", space)
             space["check"] = lambda function: None
-            name = next(exercise.name for exercise in all_exercises(file[:-6]) if f"def {exercise.name}(" in source)
+            names = [exercise.name for exercise in all_exercises(file[:-6])]
+            name = next(name for name in names if f"def {name}(" in source)
             exec(source, space)
             before = str(check(space[name]))
             exec(solved, space)

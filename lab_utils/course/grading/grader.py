@@ -6,6 +6,10 @@ as arrays, and they are judged here, where no student's code ever runs. Expected
 and points stay outside. Each question gets a sandbox of its own, so that a crash costs one question
 and nothing can be kept for the next one.
 
+A function is asked twice if need be: first with the statements that it needs, which is fast, and
+where that gives no point, in a room of its own after the whole notebook has run. The better verdict
+counts, and says which it was.
+
 Inputs are drawn from a seed that comes from `--seed`, the notebook's content and the question: the
 same notebook is always asked the same, and a table of answers typed into it would change the
 questions.
@@ -18,12 +22,13 @@ import functools
 import hashlib
 import json
 import os
-import re
+import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +36,26 @@ from lab_utils.files import ROOT, LabKitError
 
 if TYPE_CHECKING:
     from lab_utils.checking.checks import Exercise
+    from lab_utils.course.grading import marks
     from lab_utils.course.grading.judge import Verdict
+    from lab_utils.course.grading.late import Policy
+    from lab_utils.course.grading.roster import Person, Table
     from lab_utils.course.grading.sandbox import Limits, Reply, Sandbox
     from lab_utils.course.grading.submissions import Submission
 
-# ways to make names that the source does not show
-DYNAMIC = re.compile(
-    r"\b(exec|eval|globals|locals|vars|setattr|__dict__|__builtins__|builtins|run_line_magic)\b|^\s*%run\b",
-    re.MULTILINE,
-)
 UNSEALED = "NONE: --unsafe-no-sandbox"
+UNDECIDED = {"unreadable", "not asked"}  # a person must look at it
+FINAL = {"right", "stub", "absent", "unreadable", "not asked"}  # running all of it changes nothing
+EMPTY_ROW = {
+    "question": "",
+    "points": 0,
+    "out_of": 0,
+    "seed": "",
+    "kind": "",
+    "message": "",
+    "mistake": "",
+    "ran": "",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,9 @@ class Settings:
     sealed: bool = True
     seed: int = 0
     preload: tuple[str, ...] | None = None  # None: the sandbox's own list
+    notebook_seconds: float = 300  # after them no whole notebook is run again
+    regrade: frozenset[str] = frozenset()  # students and questions that are asked again
+    lacking: frozenset[str] = frozenset()  # modules that notebooks import and the room has not
 
     @property
     def sandbox_name(self) -> str:
@@ -64,10 +82,10 @@ def question_seed(seed: int, digest: str, name: str) -> int:
 
 
 def grade_question(
-    exercise: Exercise, cells: tuple[str, ...], seed: int, sandbox: Sandbox
+    exercise: Exercise, submission: Submission, seed: int, sandbox: Sandbox, whole: bool = False
 ) -> Verdict:
-    """Ask the student's function, and judge. First with the statements that it needs; with the
-    whole notebook if names are missing that the notebook may make while it runs.
+    """Ask the student's function, with the statements that it needs or the whole notebook run
+    before, and judge.
     """
     from lab_utils.course.grading.judge import Verdict, draw_cases
     from lab_utils.course.grading.worker.values import encode
@@ -77,82 +95,120 @@ def grade_question(
         question = encode(cases)
     except TypeError as error:
         return Verdict(0, "not asked", f"a defect of the exercise, tell its author: {error}")
-    text = "\n".join(cells)
-    if exercise.name not in text and not DYNAMIC.search(text):
-        return Verdict(0, "missing", f"there is no function {exercise.name} in the notebook")
-    verdict = to_verdict(exercise, cases, cells, sandbox.ask(list(cells), exercise.name, question))
-    if verdict.points or not names_missing(verdict) or not DYNAMIC.search(text):
-        return verdict
-    again = to_verdict(
-        exercise, cases, cells, sandbox.ask(list(cells), exercise.name, question, whole=True)
-    )
-    return again if again.points or not names_missing(again) else verdict
-
-
-def names_missing(verdict: Verdict) -> bool:
-    return verdict.kind == "missing" or "NameError" in verdict.message
+    if not any(exercise.name in cell for cell in submission.cells):
+        return Verdict(0, "absent", f"there is no function {exercise.name} in the notebook")
+    reply = sandbox.ask(list(submission.cells), exercise.name, question, whole)
+    return to_verdict(exercise, cases, submission, reply)
 
 
 def to_verdict(
-    exercise: Exercise, cases: list[tuple], cells: tuple[str, ...], reply: Reply
+    exercise: Exercise, cases: list[tuple], submission: Submission, reply: Reply
 ) -> Verdict:
     """The verdict on a reply, with the place in the notebook where something went wrong."""
-    from lab_utils.course.grading.judge import Verdict, judge
+    from lab_utils.course.grading.judge import SAID, Verdict, judge
 
+    name, cells = exercise.name, submission.cells
+    if reply.fault:
+        return Verdict(0, "not asked", reply.ended)
+    failures = [row for row in reply.report.get("failures", ()) if 0 < row["cell"] <= len(cells)]
+    lacks = any(row["kind"] == "ModuleNotFoundError" for row in failures)
+    if reply.report.get("stub"):
+        return Verdict(0, "stub", SAID["not started"])
     if reply.answers is not None:
         verdict = judge(exercise, cases, reply.answers)
+        if verdict.points:
+            return verdict
         where = place(cells, verdict.cell, verdict.line)
-        return (
-            Verdict(verdict.points, verdict.kind, verdict.message + where, verdict.mistake)
-            if where
-            else verdict
+        return replace(
+            verdict,
+            message=verdict.message + where + hint_on_cuda(verdict, cells),
+            mistake=verdict.mistake or named_rebinding(name, reply.report["rebound"]),
+            lacks_module=verdict.lacks_module or lacks,
         )
     if not reply.report:
-        return Verdict(
-            0, "stopped", f"while the cells that {exercise.name} needs were run, {reply.ended}"
-        )
+        return Verdict(0, "stopped", f"while the cells that {name} needs were run, {reply.ended}")
     if reply.ended:
-        return Verdict(0, "stopped", f"while {exercise.name} was computing, {reply.ended}")
+        return Verdict(0, "stopped", f"while {name} was computing, {reply.ended}")
     if reply.report["found"]:
-        return Verdict(0, "missing", f"{exercise.name} is no function")
-    return Verdict(
-        0,
-        "missing",
-        f"{exercise.name} was not defined{reason(exercise.name, cells, reply.report['failures'])}",
+        return Verdict(0, "missing", f"{name} is no function")
+    found = reason(name, cells, failures)
+    newer = newer_syntax(submission, failures)
+    if newer and "SyntaxError" in found:
+        return Verdict(0, "not asked", f"{name} was not defined{found}; {newer}")
+    return Verdict(0, "missing", f"{name} was not defined{found}", lacks_module=lacks)
+
+
+def newer_syntax(submission: Submission, failures: list[dict]) -> str:
+    """What to say where a cell is no Python for us, and a newer one wrote the notebook."""
+    version, ours = submission.python, sys.version_info[:2]
+    if not version or tuple(map(int, version.split("."))) <= ours:
+        return ""
+    return (
+        f"the notebook was written with Python {version} and the grader has "
+        f"{ours[0]}.{ours[1]}: not graded, no fault of the student's"
     )
+
+
+def named_rebinding(name: str, rebound: list[str]) -> str:
+    """A constant that is bound again below the function is the likely reason for a wrong answer."""
+    if not rebound:
+        return ""
+    return (
+        f"`{rebound[0]}` gets another value below {name}, and {name} then uses that one: run all "
+        "cells from the top, then check again"
+    )
+
+
+def hint_on_cuda(verdict: Verdict, cells: tuple[str, ...]) -> str:
+    """What to say where a function failed in a cell that asks for a GPU."""
+    cell = cells[verdict.cell - 1] if 0 < verdict.cell <= len(cells) else ""
+    if ".cuda(" not in cell and '"cuda' not in cell and "'cuda" not in cell:
+        return ""
+    return "; the cell asks for a GPU, and the grader has none: use x.device"
 
 
 def reason(name: str, cells: tuple[str, ...], failures: list[dict]) -> str:
     """Why a function was not defined: what failed in a cell that speaks of it, or what failed
     first.
     """
-    failures = [row for row in failures if 0 < row["cell"] <= len(cells)]
     of_it = [row for row in failures if name in cells[row["cell"] - 1]] or failures
     if not of_it:
         return ""
     row = of_it[0]
-    return f": {row['kind']}: {row['text']}{place(cells, row['cell'], row['line'])}"
+    return f": {row['kind']}{place(cells, row['cell'], row['line'])}"
 
 
 def place(cells: tuple[str, ...], cell: int, line: int) -> str:
-    """ ", in code cell 3, line 2: `...`", or "" for a place that is not in the notebook."""
+    """ ", in line 2 of the cell that begins with `...`", or "" for a place that is not in the
+    notebook. A cell is named by its first line: a number matches nothing on the screen.
+    """
     lines = cells[cell - 1].splitlines() if 0 < cell <= len(cells) else []
-    return (
-        f", in code cell {cell}, line {line}: `{lines[line - 1].strip()[:120]}`"
-        if 0 < line <= len(lines)
-        else ""
-    )
+    first = next((text.strip() for text in lines if text.strip()), "")
+    if not 0 < line <= len(lines):
+        return ""
+    return f", in line {line} of the cell that begins with `{first[:80]}`"
 
 
 # ----------------------------------------------------------------------------------- one submission
-@functools.lru_cache
+SANDBOXES: dict[tuple, Sandbox] = {}  # of this process
+
+
 def sandbox_of(worker: int, settings: Settings) -> Sandbox:
     """The one sandbox of a worker, which is a process or, with dask, a thread: its imports serve
     all submissions there.
     """
     from lab_utils.course.grading.sandbox import PRELOADED, Sandbox
 
-    return Sandbox(settings.limits, settings.sealed, settings.preload or PRELOADED)
+    key = (worker, settings.limits, settings.sealed, settings.preload)
+    if key not in SANDBOXES:
+        SANDBOXES[key] = Sandbox(settings.limits, settings.sealed, settings.preload or PRELOADED)
+    return SANDBOXES[key]
+
+
+def close_sandboxes() -> None:
+    """End the fork servers of this process."""
+    while SANDBOXES:
+        SANDBOXES.popitem()[1].close()
 
 
 def grade_submission(submission: Submission, settings: Settings) -> dict[str, Any]:
@@ -164,80 +220,100 @@ def grade_submission(submission: Submission, settings: Settings) -> dict[str, An
     record = {
         "student": submission.student,
         "lab": submission.lab,
-        "file": submission.file,
-        "others": list(submission.others),
-        "submitted": submission.submitted,
-        "submitted_from": submission.submitted_from,
+        **told_by_export(submission),
         "digest": submission.digest,
         "sandbox": settings.sandbox_name,
         "questions": [],
     }
     start = time.monotonic()
-    for exercise in all_exercises(submission.lab) if submission.lab else []:
-        seed = question_seed(settings.seed, submission.digest, exercise.name)
-        record["questions"].append(grade_safely(exercise, submission, seed, settings))
+    exercises = all_exercises(submission.lab) if submission.lab else []
+    rows = [grade_safely(exercise, submission, settings) for exercise in exercises]
+    for i, exercise in enumerate(exercises):  # second, so that no right answer waits for a slow one
+        if rows[i]["kind"] not in FINAL:
+            left = settings.notebook_seconds - (time.monotonic() - start)
+            rows[i] = second_try(exercise, submission, settings, rows[i], left)
+        rows[i] = blame_fairly(rows[i], submission, settings)
     if not submission.lab:
-        record["questions"].append(
-            {
-                "question": "",
-                "points": 0,
-                "out_of": 0,
-                "kind": "unreadable",
-                "seed": "",
-                "mistake": "",
-                "message": submission.problem,
-            }
-        )
-    return {**record, "seconds": round(time.monotonic() - start, 3)}
+        rows.append({**EMPTY_ROW, "kind": "unreadable", "message": submission.problem})
+    return {**record, "questions": rows, "seconds": round(time.monotonic() - start, 3)}
+
+
+def told_by_export(submission: Submission) -> dict[str, Any]:
+    """What may change without the notebook: its file's name, the other files, when it came."""
+    return {
+        "file": submission.file,
+        "others": list(submission.others),
+        "submitted": submission.submitted,
+        "submitted_from": submission.submitted_from,
+        "system_says_late": submission.late,
+    }
+
+
+def second_try(
+    exercise: Exercise, submission: Submission, settings: Settings, first: dict, left: float
+) -> dict[str, Any]:
+    """The better of the first row and one that is asked after the whole notebook has run."""
+    if left <= 0:
+        said = f"; no time was left of the {settings.notebook_seconds:.0f} s for one notebook to "
+        return {**first, "message": first["message"] + said + "run all of it"}
+    second = grade_safely(exercise, submission, settings, whole=True)
+    better = second["points"] or (first["kind"] == "missing") > (second["kind"] == "missing")
+    return second if better else first
+
+
+def blame_fairly(row: dict, submission: Submission, settings: Settings) -> dict[str, Any]:
+    """The row without points as "not asked" where the room lacks a module that the notebook
+    imports: a person decides.
+    """
+    lacking = sorted({name.split(".")[0] for name in submission.imports} & settings.lacking)
+    lacks = row.pop("lacks_module", False)
+    if row["points"] or not lacks or not lacking:
+        return row
+    said = (
+        f"the grading machine lacks {', '.join(lacking[:5])}: not graded, no fault of the "
+        "student's; a person decides"
+    )
+    return {**row, "kind": "not asked", "message": said}
 
 
 def grade_safely(
-    exercise: Exercise, submission: Submission, seed: int, settings: Settings
+    exercise: Exercise, submission: Submission, settings: Settings, whole: bool = False
 ) -> dict[str, Any]:
     """The row of one question. Whatever goes wrong on our side is said in it, with kind "not
     asked".
     """
-    row = {
-        "question": exercise.name,
-        "points": 0,
-        "out_of": exercise.points,
-        "seed": seed,
-        "mistake": "",
-    }
+    seed = question_seed(settings.seed, submission.digest, exercise.name)
+    row = {**EMPTY_ROW, "question": exercise.name, "out_of": exercise.points, "seed": seed}
     if submission.problem:
         return {**row, "kind": "unreadable", "message": submission.problem}
     try:
-        verdict = grade_question(
-            exercise, submission.cells, seed, sandbox_of(threading.get_ident(), settings)
-        )
+        sandbox = sandbox_of(threading.get_ident(), settings)
+        verdict = grade_question(exercise, submission, seed, sandbox, whole)
     except Exception as error:
-        return {
-            **row,
-            "kind": "not asked",
-            "message": f"the grader failed here, please tell its author: {error!r}"[:500],
-        }
+        message = f"the grader failed here, please tell its author: {error!r}"[:500]
+        return {**row, "kind": "not asked", "message": message}
     return {
         **row,
         "points": verdict.points,
         "kind": verdict.kind,
-        "message": verdict.message,
+        "message": verdict.message + (" (the whole notebook was run)" if whole else ""),
         "mistake": verdict.mistake,
+        "ran": "whole notebook" if whole else "what it needs",
+        "lacks_module": verdict.lacks_module,
     }
 
 
 # ---------------------------------------------------------------------------------------- the batch
-def code_digest() -> str:
-    """A hash of the exercises and of what asks and judges: results of an older grader are not taken
-    over.
+def environment_digest() -> str:
+    """A hash of all that a result depends on but the notebook: the kit's code, Python, and the
+    packages. Zeros of a set-up that was broken are asked again in one that is not.
     """
-    here, checking = Path(__file__).parent, ROOT / "lab_utils" / "checking"
-    files = [
-        checking / "checks.py",
-        here / "judge.py",
-        *sorted(checking.glob("exercises/*.py")),
-        *sorted(here.glob("worker/*.py")),
-    ]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    from importlib.metadata import distributions
+
+    packages = sorted({f"{found.name}=={found.version}" for found in distributions()})
+    files = sorted((ROOT / "lab_utils").rglob("*.py"))
+    parts = [sys.version.encode(), *map(str.encode, packages), *(f.read_bytes() for f in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def result_file(out: Path, submission: Submission) -> Path:
@@ -261,21 +337,22 @@ def fingerprint(submission: Submission, settings: Settings, code: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def kept_result(path: Path, mark: str, submission: Submission) -> dict[str, Any] | None:
-    """The result of an earlier run, if it is of the very same notebook, seed and grader."""
+def kept_result(
+    path: Path, mark: str, submission: Submission, regrade: frozenset[str] = frozenset()
+) -> dict[str, Any] | None:
+    """The result of an earlier run, if it is of the very same notebook, seed and grader, and nobody
+    wants it asked again.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        names = {submission.student, *(row["question"] for row in record["questions"])}
+        if names & regrade:
+            return None
         if record["fingerprint"] != mark or any(
             row["kind"] == "not asked" for row in record["questions"]
         ):
             return None
-        return {
-            **record,
-            "file": submission.file,
-            "others": list(submission.others),
-            "submitted": submission.submitted,
-            "submitted_from": submission.submitted_from,
-        }
+        return {**record, **told_by_export(submission)}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -290,13 +367,16 @@ def grade_all(
 
     from lab_utils.files import write_json
 
-    code, troubles = code_digest(), []
+    code, troubles = environment_digest(), []
     places = {result_file(out, submission): submission for submission in submissions}
     marks = {path: fingerprint(submission, settings, code) for path, submission in places.items()}
     records = {
-        path: kept_result(path, marks[path], submission) for path, submission in places.items()
+        path: kept_result(path, marks[path], submission, settings.regrade)
+        for path, submission in places.items()
     }
     waiting = [(path, submission) for path, submission in places.items() if records[path] is None]
+    if waiting:
+        settings = check_room([submission for _, submission in waiting], settings)
     with tqdm(
         total=len(submissions),
         initial=len(submissions) - len(waiting),
@@ -313,8 +393,59 @@ def grade_all(
     return list(records.values()), troubles
 
 
-def grade_one(path: Path, submission: Submission, settings: Settings) -> tuple[Path, dict]:
+PROBE = """
+import importlib.util
+def probe(values, names):
+    lacking = [name for name in names if importlib.util.find_spec(name) is None]
+    return [2 * value for value in values], lacking
+"""
+BY_DESIGN = {"google", "lab_utils", "kaggle_secrets"}  # Colab's, and the checks, are in no room
+
+
+def check_room(submissions: list[Submission], settings: Settings) -> Settings:
+    """The settings with the modules that the room lacks, after a right answer came out of it
+    rightly. LabKitError where none did: then nothing is graded.
+    """
+    from lab_utils.course.grading.worker.values import decode, encode
+
+    imported = {name.split(".")[0] for entry in submissions for name in entry.imports}
+    names = sorted(imported - BY_DESIGN)[:5000]
+    box = sandbox_of(threading.get_ident(), replace(settings, lacking=frozenset()))
+    reply = box.ask([PROBE], "probe", encode([([0.5, -1.25], names)]))
+    try:
+        [(kind, (doubled, lacking), _)] = decode(reply.answers or b"")
+        if (kind, doubled) != ("answer", [1.0, -2.5]):
+            raise ValueError("a right answer came out wrong")
+    except (ValueError, TypeError) as error:
+        close_sandboxes()
+        raise LabKitError(
+            "Nothing was graded: a function that is known to be right got no answer out of the "
+            f"sandbox ({reply.ended or error}). The sandbox does not work on this machine."
+        ) from None
+    return replace(settings, lacking=frozenset(lacking))
+
+
+def grade_one(
+    path: Path, submission: Submission, settings: Settings, grader: int = 0
+) -> tuple[Path, dict]:
+    """(path, record); in a process that ends with the grader, if its number is given."""
+    if grader and grader != os.getpid():
+        end_with(grader)
     return path, grade_submission(submission, settings)
+
+
+@functools.lru_cache
+def end_with(grader: int) -> None:
+    """Let this process end within a second after its parent has, however that ended. Its fork
+    server and room end with it: the kernel closes their pipes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == grader:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_jobs(
@@ -328,12 +459,14 @@ def run_jobs(
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     done, jobs = set(), min(jobs, len(waiting)) or 1
+    watched = os.getpid() if backend == "loky" else 0
     try:
         if jobs > 1 or backend != "loky":
             with parallel_config(backend=backend, n_jobs=jobs):
                 parallel = Parallel(return_as="generator_unordered", batch_size=1)
             for path, record in parallel(
-                delayed(grade_one)(path, submission, settings) for path, submission in waiting
+                delayed(grade_one)(path, submission, settings, watched)
+                for path, submission in waiting
             ):
                 done.add(path)
                 yield path, record
@@ -347,8 +480,7 @@ def run_jobs(
             if path not in done:
                 yield grade_one(path, submission, settings)
     finally:
-        sandbox_of(threading.get_ident(), settings).close()
-        sandbox_of.cache_clear()
+        close_sandboxes()
 
 
 def register_backend(name: str) -> None:
@@ -413,14 +545,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=int,
-        default=0,
-        help="hidden inputs are drawn from it; keep it to yourself (default 0)",
+        help="hidden inputs are drawn from it; default: drawn once, kept in DIR/results",
     )
     parser.add_argument(
         "--seconds", type=float, default=20, help="for one question to answer (default 20)"
     )
+    add_marking_arguments(parser)
     parser.add_argument(
         "--unsafe-no-sandbox", action="store_true", help="without bubblewrap; the CSV says so"
+    )
+
+
+def add_marking_arguments(parser: argparse.ArgumentParser) -> None:
+    """What marks are made of, and where they go."""
+    from lab_utils.course.grading.gradebooks import SYSTEMS
+
+    parser.add_argument("--roster", type=Path, metavar="CSV", help="the students of the course")
+    parser.add_argument(
+        "--absent",
+        choices=("blanks", "zeros"),
+        default="blanks",
+        help="what those of the roster get who handed in nothing (default: blanks)",
+    )
+    parser.add_argument(
+        "--due",
+        action="append",
+        default=[],
+        metavar="LAB=TIME",
+        help="when a lab is due, as in 02=2026-11-20T23:59+02:00; may be repeated",
+    )
+    parser.add_argument("--late", type=Path, metavar="TOML", help="the late policy")
+    parser.add_argument("--export", choices=SYSTEMS, help="also write this gradebook's import file")
+    parser.add_argument(
+        "--gradebook", type=Path, metavar="CSV", help="a downloaded gradebook, to be filled in"
+    )
+    parser.add_argument(
+        "--regrade",
+        action="append",
+        default=[],
+        metavar="WHO",
+        help="ask a student or a question again, as grades.csv names it; may be repeated",
     )
 
 
@@ -456,16 +620,23 @@ def main(args: argparse.Namespace) -> int:
     all the rest was graded.
     """
     from lab_utils.checking.checks import all_exercises
-    from lab_utils.course.grading import reports, sandbox
+    from lab_utils.course.grading import late, sandbox
     from lab_utils.course.grading.submissions import read_submissions
 
     check_sandbox(args.unsafe_no_sandbox, sandbox.problem)
+    if args.unsafe_no_sandbox and os.geteuid() == 0 and sandbox.closed_folders():
+        closed = ", ".join(map(str, sandbox.closed_folders()))
+        say([f"WARNING: students' code runs as root, since nobody cannot read {closed}."])
     register_backend(args.backend)
+    check_out(args.out, args.submissions)
     labs: dict[str, set[str]] = {}
     for exercise in all_exercises():
         labs.setdefault(exercise.lab, set()).add(exercise.name)
-    submissions, notes = read_submissions(args.submissions, labs, chosen_lab(args.lab, labs))
-    print("\n".join(notes), end="\n" if notes else "", flush=True)
+    lab = chosen_lab(args.lab, labs)
+    policy = late.read_policy(args.late, args.due, list(labs))
+    course = read_course(args)
+    submissions, notes = read_submissions(args.submissions, labs, lab)
+    say(notes)
     if not submissions:
         raise LabKitError(
             "Nothing to grade: give the folder or zip that Canvas, Gradescope or Moodle made, or "
@@ -473,17 +644,117 @@ def main(args: argparse.Namespace) -> int:
         )
     out = make_folder(args.out)
     settings = Settings(
-        sandbox.Limits(answer_seconds=args.seconds), not args.unsafe_no_sandbox, args.seed
+        sandbox.Limits(answer_seconds=args.seconds),
+        not args.unsafe_no_sandbox,
+        seed_of(out, args.seed),
+        regrade=frozenset(args.regrade),
     )
     records, troubles = grade_all(submissions, settings, out, max(1, args.jobs), args.backend)
-    troubles += reports.write_reports(records, out)
-    print(reports.summary_text(records, out, troubles))
-    unread = any(
-        row["kind"] in ("unreadable", "not asked")
-        for record in records
-        for row in record["questions"]
-    )
+    troubles += finish_batch(records, out, policy, course, args)
+    unread = any(row["kind"] in UNDECIDED for r in records for row in r["questions"])
     return int(bool(troubles or unread or any("UNREAD" in note for note in notes)))
+
+
+def finish_batch(
+    records: list[dict], out: Path, policy: Policy, course: Course, args: argparse.Namespace
+) -> list[str]:
+    """Write all reports and say what is in them. Return lines about what could not be written."""
+    from lab_utils.checking.checks import all_exercises
+    from lab_utils.course.grading import marks, reports
+
+    earlier = marks.read_earlier(out / "grades.csv")
+    batch = sorted({record["lab"] for record in records if record["lab"]})
+    questions = {lab: [(e.name, e.points) for e in all_exercises(lab)] for lab in batch}
+    zeros = args.absent == "zeros"
+    everybody = records + marks.absent_records(records, course.people, questions, zeros)
+    decided = marks.read_decisions(out, earlier)
+    everybody = marks.finish(everybody, policy, course.people, decided)
+    troubles = reports.write_reports(everybody, out)
+    try:
+        marks.write_decisions(out, decided)
+    except OSError as error:
+        troubles.append(f"{out / marks.DECISIONS}: {error.strerror}")
+    if args.export:
+        troubles += write_gradebook(everybody, out, course, args.export)
+    say([reports.summary_text(everybody, out, troubles)])
+    say(changed_lines(earlier, out))
+    if policy.due:
+        say([f"Times without a zone were read as {policy.zone}."])
+    return troubles
+
+
+def changed_lines(earlier: marks.Earlier, out: Path) -> list[str]:
+    """What is not as in the run before, at most 50 lines."""
+    from lab_utils.course.grading import marks
+
+    lines = marks.changes(earlier.final, marks.read_earlier(out / "grades.csv").final)
+    if not lines:
+        return []
+    more = [f"... and {len(lines) - 50} more"] if len(lines) > 50 else []
+    return ["Not as in the run before:", *(f"  {line}" for line in lines[:50]), *more]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Who is in the course, and the gradebook that was downloaded, if there is one."""
+
+    people: list[Person]
+    gradebook: Table | None = None
+
+
+def read_course(args: argparse.Namespace) -> Course:
+    """The students of `--roster`, else of `--gradebook`. LabKitError says what is wrong with it."""
+    from lab_utils.course.grading import roster
+
+    gradebook = roster.read_table(args.gradebook) if args.gradebook else None
+    if gradebook:
+        return Course(roster.people_of(gradebook), gradebook)
+    return Course(roster.read_roster(args.roster) if args.roster else [])
+
+
+def write_gradebook(records: list[dict], out: Path, course: Course, system: str) -> list[str]:
+    """Write `gradebook-SYSTEM.csv`, and return lines about what is not in it."""
+    from lab_utils.course.grading import gradebooks, marks, reports
+
+    points, out_of = marks.totals(records), marks.lab_points(records)
+    text, lost = gradebooks.gradebook_text(system, points, out_of, course.people, course.gradebook)
+    say([f"NOT IN THE GRADEBOOK: {line}" for line in lost])
+    trouble = reports.write_or_say(out / f"gradebook-{system}.csv", text)
+    return [trouble] if trouble else []
+
+
+def say(lines: list[str]) -> None:
+    """Print lines in which names of students and files stand, without what steers a terminal."""
+    from lab_utils.course.grading.reports import clean
+
+    print("\n".join(map(clean, lines)), end="\n" if lines else "", flush=True)
+
+
+def check_out(out: Path, paths: list[Path]) -> None:
+    """LabKitError where the grades would lie among the submissions, which the next run reads."""
+    for path in paths:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise LabKitError(
+                f"--out {out} lies in {path}, which is graded. Give --out a folder elsewhere."
+            )
+
+
+def seed_of(out: Path, given: int | None) -> int:
+    """The seed of this folder of grades: the one given, else the one kept in it, else a new one, at
+    random. It is kept in results/seed.json, for the next run.
+    """
+    from lab_utils.files import write_json
+
+    place = out / "results" / "seed.json"
+    try:
+        kept = json.loads(place.read_text(encoding="utf-8"))["seed"]
+        seed = kept if given is None and type(kept) is int else given
+    except (OSError, ValueError, KeyError, TypeError):
+        seed = given
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    with suppress(OSError):  # then the next run draws another
+        write_json(place, {"seed": seed})
+    return seed
 
 
 def make_folder(out: Path) -> Path:

@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils.course.grading.reading import writable
+from lab_utils.course.grading.worker.cells import BUILTIN_ERRORS
 from lab_utils.course.grading.worker.server import JOB, NAMESPACES, send
 from lab_utils.files import ROOT, LabKitError
 
@@ -72,6 +72,7 @@ START_SECONDS = 120  # to import everything in PRELOADED on a busy machine
 REPORT_BYTES = 100_000
 MAX_FILES = 20_000  # in a room's folders: each takes memory that no other limit counts
 POLL_SECONDS = 0.25  # how often the memory of a room is looked at
+KNOWN_KINDS = frozenset({*BUILTIN_ERRORS, "TimeLimit"})
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ class Limits:
 @dataclass
 class Reply:
     """What came out of a room: a report on the cells, the answers as npz, and if something is
-    missing, why.
+    missing, why. `fault` says that the reason is ours: the room could not be entered.
     """
 
     report: dict = field(default_factory=dict)
     answers: bytes | None = None
     ended: str = ""
+    fault: bool = False
 
 
 class Ended(Exception):
@@ -137,7 +139,9 @@ def _loads(library: str) -> bool:
 
 # ---------------------------------------------------------------------------------------- the room
 def package_folders() -> list[Path]:
-    """Where Python and its packages are, without the kit itself."""
+    """Where Python and its packages are, without the kit itself: the paths as they are named, and
+    those that links lead to. An environment below a linked folder is looked for by its name.
+    """
     places = [
         sys.prefix,
         sys.base_prefix,
@@ -145,7 +149,8 @@ def package_folders() -> list[Path]:
         *site.getsitepackages(),
         *_linked_folders(),
     ]
-    found = {Path(place).resolve() for place in places if Path(place).exists()}
+    named = [Path(os.path.abspath(place)) for place in places if Path(place).exists()]
+    found = {path for name in named for path in (name, name.resolve())}
     return sorted(path for path in found if found.isdisjoint(path.parents))
 
 
@@ -373,7 +378,8 @@ class Sandbox:
                 reply.ended = str(problem)
             finally:
                 connection.close()
-                reply.ended = reply.ended and self._how_it_ended(reply.ended, status)
+                if reply.ended == Channel.GONE:
+                    reply.ended, reply.fault = self._how_it_ended(status)
                 os.close(status)
         return reply
 
@@ -457,20 +463,24 @@ class Sandbox:
             return None
         if first is not None:
             return FIRST_UID + first % N_UIDS
-        folders = {folder for path in package_folders() for folder in (path, *path.parents)}
-        return NOBODY if all(folder.stat().st_mode & 0o5 == 0o5 for folder in folders) else None
+        return None if closed_folders() else NOBODY
 
-    def _how_it_ended(self, reason: str, status: int) -> str:
-        """A better reason, if the process itself has ended: its signal or exit code."""
-        if reason != Channel.GONE or not select.select([status], [], [], 1)[0]:
-            return reason
-        said = os.read(status, 1000).decode(errors="replace")
-        if not said.isdigit():
-            return f"the process could not be put into the sandbox ({said})"
-        code = os.waitstatus_to_exitcode(int(said))
-        if code < 0:
-            return f"the process was ended by {signal.Signals(-code).name}"
-        return f"the process ended itself with code {code}"
+    def _how_it_ended(self, status: int) -> tuple[str, bool]:
+        """(reason, is it our fault?) where the process has ended. Neither its code nor its signal
+        is told: student code chooses them, and could say an input with them.
+        """
+        if not select.select([status], [], [], 1)[0]:
+            return Channel.GONE, False
+        told = os.read(status, 1000).decode(errors="replace")
+        if not told.isdigit():
+            return f"the process could not be put into the sandbox ({told})", True
+        return "its process ended before it answered", False
+
+
+def closed_folders() -> list[Path]:
+    """The folders on the way to Python and its packages that the user nobody may not read."""
+    folders = {folder for path in package_folders() for folder in (path, *path.parents)}
+    return sorted(folder for folder in folders if folder.stat().st_mode & 0o5 != 0o5)
 
 
 class Channel:
@@ -544,6 +554,11 @@ class Channel:
                 raise Ended(f"it made more than {MAX_FILES:,} files")
 
 
+def is_name(name: Any) -> bool:
+    """Whether this is a name of Python's that a page can show."""
+    return isinstance(name, str) and len(name) <= 40 and name.isascii() and name.isidentifier()
+
+
 def read_report(data: bytes) -> dict[str, Any]:
     """The report on the cells, made of known parts only. Ended if it is none."""
     try:
@@ -552,14 +567,16 @@ def read_report(data: bytes) -> dict[str, Any]:
             {
                 "cell": int(row["cell"]),
                 "line": int(row["line"]),
-                "kind": writable(str(row["kind"])[:50]),
-                "text": writable(str(row["text"])[:200]),
+                "kind": row["kind"] if row["kind"] in KNOWN_KINDS else "Exception",
             }
             for row in report["failures"][:20]
         ]
+        names = [name for name in report.get("rebound", [])[:5] if is_name(name)]
         return {
             "found": bool(report["found"]),
             "callable": bool(report["callable"]),
+            "stub": bool(report.get("stub")),
+            "rebound": names,
             "failures": failures,
         }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):

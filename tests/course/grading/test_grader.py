@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,15 @@ import numpy as np
 import psutil
 import pytest
 from hostile.attacks import ATTACKS
-from hostile.made_up_lab import EXERCISES, LAB, LABS
+from hostile.made_up_lab import EXERCISES, LAB, LABS, SETUP
 from hostile.odd import BROKEN, HONEST, ODD, written
+from hostile.ways import WAYS, cells_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lab_utils.checking import checks
-from lab_utils.course.grading import grader, reports, sandbox
+from lab_utils.course.grading import grader, marks, reports, sandbox
+from lab_utils.course.grading.late import Policy
 from lab_utils.course.grading.sandbox import Limits
 from lab_utils.course.grading.submissions import read_submissions
 from lab_utils.course.grading.worker.values import decode
@@ -105,6 +110,7 @@ def grade(folder: Path, out: Path, settings: grader.Settings = SETTINGS) -> list
     submissions, _ = read_submissions([folder], LABS)
     grader.make_folder(out)
     records, troubles = grader.grade_all(submissions, settings, out, jobs=1, backend="loky")
+    marks.finish(records, Policy(), [], {})
     assert not troubles and not reports.write_reports(records, out)
     return records
 
@@ -274,7 +280,7 @@ def test_the_summary_counts_outcomes(batch):
 def light(monkeypatch):
     """One question that needs no torch, worth 2 points: the fork server starts at once."""
     monkeypatch.setattr(checks, "all_exercises", lambda lab=None: EXERCISES[1:])
-    return replace(SETTINGS, preload=("numpy",))
+    return replace(SETTINGS, preload=("numpy",), limits=replace(LIMITS, cells_seconds=30))
 
 
 def test_the_same_submission_gets_the_same_score_and_seed(batch, tmp_path):
@@ -352,6 +358,7 @@ def test_a_full_disk_is_said_and_the_rest_goes_on(tmp_path, monkeypatch, light):
     submissions, _ = read_submissions([tmp_path / "class"], LABS)
     out = grader.make_folder(tmp_path / "out")
     records, troubles = grader.grade_all(submissions, light, out, jobs=1, backend="loky")
+    marks.finish(records, Policy(), [], {})
     troubles += reports.write_reports(records, out)
     assert len(troubles) == 2 and all("No space left on device" in trouble for trouble in troubles)
     text = reports.summary_text(records, out, troubles)
@@ -535,7 +542,7 @@ def test_the_command_in_one_process(tmp_path, light, monkeypatch, capsys):
     assert run_main(tmp_path / "class", "--out", tmp_path / "out", "--jobs", 1) == 1
     printed = capsys.readouterr()
     assert (
-        "cut off: cut off/90_made_up_lab.ipynb: not a notebook: broken JSON" in printed.out
+        "cut off: cut off/90_made_up_lab.ipynb: UNREAD: not a notebook: broken JSON" in printed.out
         and "1 of 2 right   unreadable 1" in printed.out
     )
     assert "2/2" in printed.err
@@ -563,7 +570,7 @@ def test_only_inputs_and_cells_go_into_the_sandbox(tmp_path, light, monkeypatch)
         )
     hand_in(tmp_path / "class", "good", HONEST)
     [record] = grade(tmp_path / "class", tmp_path / "out", light)
-    events = events[1:]  # the fork server's greeting
+    events = events[-4:]  # after the two processes' greetings, and what is known to be right
     assert [name for name, _ in events] == ["send", "receive", "send", "receive"]
     request = json.loads(events[0][1])
     assert (
@@ -577,16 +584,114 @@ def test_only_inputs_and_cells_go_into_the_sandbox(tmp_path, light, monkeypatch)
     )
 
 
+def block(name: str) -> str:
+    """The indented block after a name in docs/grading.md."""
+    text = (ROOT / "docs" / "grading.md").read_text(encoding="utf-8").split(f"\n`{name}`")[1]
+    lines = text.split("\n\n    ", 1)[1].split("\n")
+    n = next(i for i, line in enumerate(lines[1:], 1) if line and not line.startswith("    "))
+    return "\n".join(line.removeprefix("    ") for line in lines[:n]).strip("\n") + "\n"
+
+
+SPY = """
+import glob, os, subprocess
+def attempt(*words):
+    return subprocess.run(words, capture_output=True, text=True, cwd=KIT).stdout
+KIT = {kit!r}
+known = ("lab_utils", "pyproject.toml", "requirements.txt")
+found = [name for name in os.listdir(KIT) if name not in known]
+for pattern in ("/**/exercises/*", "/**/*.ipynb"):
+    found += glob.glob(KIT + pattern, recursive=True)
+found += attempt("git", "log").split()
+found += attempt("grep", "-rl", "EXERCISES = (", KIT).split()
+try:
+    from lab_utils.checking.exercises import lab_02
+    found.append("imported")
+except Exception:
+    pass
+for place in ("/tmp/grades", {results!r}, {submission!r}):
+    found += os.listdir(place) if os.access(place, os.R_OK) else []
+if not os.getuid():
+    found.append("root")
+if found:
+    open("/tmp/recipe-found", "w").write(repr(found))
+    raise SystemExit
+"""
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that anybody can enter: pytest's are root's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def readable_python(folder: Path) -> str:
+    """Shell lines for a mount namespace in which anybody can read Python, as in a container: here
+    it may lie in root's home.
+    """
+    base = Path(sys.base_prefix)
+    closed = [parent for parent in base.parents if parent.stat().st_mode & 0o5 != 0o5]
+    if not closed:
+        return ""
+    (folder / "kept").mkdir()
+    return (
+        f"mount --bind {base} {folder}/kept; mount -t tmpfs -o mode=755 none {closed[-1]}; "
+        f"mkdir -p {base}; mount --bind {folder}/kept {base}\n"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_recipe_for_gradescope_gives_no_answer_away(open_folder):
+    """Its steps, in a folder for /autograder: a student's code that looks for the answers in every
+    place the recipe makes, and answers rightly only if it finds none.
+    """
+    import nbformat
+
+    tmp_path = open_folder
+    home, dockerfile = tmp_path / "autograder", block("Dockerfile")
+    for name in ("results", "submission", "kit"):
+        (home / name).mkdir(parents=True)
+    for line in dockerfile.splitlines():
+        if line.startswith("COPY peft-lab-kit"):
+            *sources, target = line.removeprefix("COPY ").split()
+            for source in (ROOT / source.removeprefix("peft-lab-kit/") for source in sources):
+                place = home / target.removeprefix("/autograder/")
+                if source.is_dir():
+                    shutil.copytree(source, place, ignore=shutil.ignore_patterns("*.pyc"))
+                else:
+                    shutil.copy(source, place)
+        if line.startswith("RUN chmod 700"):
+            subprocess.run(line[4:].replace("/autograder", str(home)), shell=True, check=True)
+    (home / "results.py").write_text(block("results.py"))
+    script = block("run_autograder").replace("/autograder", str(home))
+    script = script.replace("/tmp/grades", str(tmp_path / "grades"))
+    script = script.replace("python3", sys.executable)
+    master = nbformat.read(ROOT / "labs" / "02_double_quantization.ipynb", as_version=4)
+    solved = next(c.source for c in master.cells if "def bytes_of_scheme" in c.source)
+    places = {name: str(home / name) for name in ("kit", "results", "submission")}
+    head, _, body = solved.partition("# BEGIN SOLUTION")
+    spy = SPY.format(**places).replace("/tmp/grades", str(tmp_path / "grades"))
+    indented = "\n".join("    " + line for line in spy.strip().splitlines())
+    cells = [
+        'import math; start_lab("02_double_quantization")',
+        f"{head}\n{indented}\n    # {body}",
+    ]
+    (home / "submission" / "02.ipynb").write_bytes(written(cells))
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    words = ["unshare", "-m", "bash", "-c", readable_python(tmp_path) + script]
+    subprocess.run(words, capture_output=True, text=True, env=environment)
+    result = json.loads((home / "results" / "results.json").read_text())
+    [asked] = [test for test in result["tests"] if test["name"].endswith("bytes_of_scheme")]
+    found = Path("/tmp/recipe-found")
+    told = found.read_text() if found.exists() else ""
+    found.unlink(missing_ok=True)
+    assert asked["score"] == asked["max_score"] == 1, (asked["output"], told)
+
+
 def test_the_snippet_for_gradescope(tmp_path):
     """The code in docs/grading.md, run on a real CSV."""
-    text = (ROOT / "docs" / "grading.md").read_text(encoding="utf-8")
-    code = "\n".join(
-        line[4:]
-        for line in text.split("`results.py`:")[1]
-        .split("The last of these")[0]
-        .strip("\n")
-        .splitlines()
-    )
+    code = block("results.py")
     rows = [
         {
             "question": "total",
@@ -596,6 +701,7 @@ def test_the_snippet_for_gradescope(tmp_path):
             "kind": "right",
             "message": "right",
             "mistake": "",
+            "ran": "",
         },
         {
             "question": "double",
@@ -605,6 +711,7 @@ def test_the_snippet_for_gradescope(tmp_path):
             "kind": "wrong value",
             "message": "not right",
             "mistake": "halved",
+            "ran": "",
         },
     ]
     record = {
@@ -614,8 +721,10 @@ def test_the_snippet_for_gradescope(tmp_path):
         "submitted": "",
         "submitted_from": "",
         "sandbox": "x",
+        "system_says_late": False,
         "questions": rows,
     }
+    marks.finish([record], Policy(), [], {})
     for records, expected in [
         ([record], [(2, 2, "right"), (0, 1, "not right halved")]),
         ([], None),
@@ -634,6 +743,178 @@ def test_the_snippet_for_gradescope(tmp_path):
             else [(test["score"], test["max_score"], test["output"]) for test in result["tests"]]
             == expected
         )
+
+
+# ------------------------------------------------------------------ a right answer always counts
+def total_with(cells: list[str], factors: list[str]) -> list[str]:
+    """A notebook whose `total` is right if each of the factors is 1 where it is used."""
+    body = " * ".join(["sum(values[:n])", *factors])
+    return [*cells, f"def total(values, n):\n    return {body}"]
+
+
+def test_every_way_to_build_a_constant_counts(tmp_path, light):
+    for way in WAYS:
+        (tmp_path / "class" / way).mkdir(parents=True)
+        cells = total_with(cells_of(way, "k"), ["k"])
+        (tmp_path / "class" / way / f"{LAB}.ipynb").write_bytes(written(cells))
+    records = grade(tmp_path / "class", tmp_path / "out", light)
+    lost = {r["student"]: r["questions"][0]["message"] for r in records if points(r) != 2}
+    assert len(records) == len(WAYS) >= 20 and not lost
+    used = {r["student"]: r["questions"][0]["ran"] for r in records}
+    assert used["a registering decorator"] == "whole notebook"
+    assert used["an alias changed later"] == "whole notebook"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(sorted(WAYS)), min_size=1, max_size=3, unique=True))
+def test_any_of_them_together_count(light, tmp_path_factory, ways):
+    folder = tmp_path_factory.mktemp("ways")
+    cells = [cell for i, way in enumerate(ways) for cell in cells_of(way, f"k{i}")]
+    hand_in(folder / "class", "a", total_with(cells, [f"k{i}" for i in range(len(ways))]))
+    [record] = grade(folder / "class", folder / "out", light)
+    assert points(record) == 2, record["questions"]
+
+
+NOT_ASKED = "no fault of the student's"
+FAIR = {
+    "a module that the room lacks": (
+        ["import no_such_module_here as m", "def total(values, n): return m.sum(values[:n])"],
+        {},
+        0,
+        f"lacks no_such_module_here: not graded, {NOT_ASKED}",
+    ),
+    "a module that it lacks and does not need": (
+        ["import no_such_module_here", "def total(values, n): return sum(values[:n])"],
+        {},
+        2,
+        "right on all",
+    ),
+    "a syntax newer than ours": (
+        ["def total[T](values: T, n) -> T:\n    return sum(values[:n]) +"],
+        {"language_info": {"version": "3.99.1"}},
+        0,
+        f"was written with Python 3.99 and the grader has 3.*: not graded, {NOT_ASKED}",
+    ),
+    "a GPU": (
+        ["import torch", "def total(values, n):\n    return torch.tensor(values[:n]).cuda().sum()"],
+        {},
+        0,
+        "in line 2 of the cell that begins with `def total.*asks for a GPU, .* has none",
+    ),
+    "a constant that is bound again": (
+        ["scale = 1", "def total(values, n): return scale * sum(values[:n])", "scale = 2"],
+        {},
+        0,
+        "`scale` gets another value below total",
+    ),
+    "pass": (["def total(values, n):\n    pass"], {}, 0, "still the stub"),
+    "dots": (["def total(values, n): ..."], {}, 0, "still the stub"),
+    "a docstring alone": (["def total(values, n):\n    'Sum.'"], {}, 0, "still the stub"),
+}
+
+
+def test_what_is_nobody_s_fault_is_no_zero_and_reasons_help(tmp_path, light):
+    for name, (cells, metadata, _, _) in FAIR.items():
+        content = json.loads(written(cells))
+        content["metadata"].update(metadata)
+        hand_in(tmp_path / "class", name, [], json.dumps(content).encode())
+    for record in grade(tmp_path / "class", tmp_path / "out", light):
+        _, _, expected, said = FAIR[record["student"]]
+        [row] = record["questions"]
+        text = f"{row['message']} {row['mistake']}"
+        assert row["points"] == expected and re.search(said, text), (record["student"], text)
+        assert (row["kind"] == "not asked") == (NOT_ASKED in said), record["student"]
+
+
+def test_where_a_right_answer_does_not_come_out_nothing_is_graded(tmp_path, light, monkeypatch):
+    hand_in(tmp_path / "class", "a", HONEST)
+    broken = sandbox.Reply(
+        ended="the process could not be put into the sandbox (EPERM)", fault=True
+    )
+    monkeypatch.setattr(sandbox.Sandbox, "ask", lambda *_, **__: broken)
+    with pytest.raises(LabKitError, match="Nothing was graded: a function that is known.*EPERM"):
+        grade(tmp_path / "class", tmp_path / "out", light)
+    assert not (tmp_path / "out" / "grades.csv").exists()
+
+
+# ------------------------------------------------------------------------- the folder of the grades
+def test_grades_among_the_submissions_are_refused(tmp_path):
+    hand_in(tmp_path / "class", "a", HONEST)
+    for out in (tmp_path / "class" / "grades", tmp_path / "class"):
+        with pytest.raises(LabKitError, match="which is graded. Give --out a folder elsewhere"):
+            run_main(tmp_path / "class", "--out", out)
+
+
+def test_the_seed_is_drawn_once_and_kept(tmp_path):
+    grader.make_folder(tmp_path)
+    seed = grader.seed_of(tmp_path, None)
+    assert seed == grader.seed_of(tmp_path, None) != grader.seed_of(tmp_path, seed + 1)
+    (other := tmp_path / "other" / "results").mkdir(parents=True)
+    assert grader.seed_of(other.parent, None) != seed
+
+
+def test_the_batch_replaces_the_one_before_and_can_ask_one_again(
+    tmp_path, light, monkeypatch, capsys
+):
+    monkeypatch.setattr(sandbox, "PRELOADED", light.preload)
+    out, asked = tmp_path / "out", []
+    for student in ("a", "b"):
+        hand_in(tmp_path / "first", student, HONEST)
+    hand_in(tmp_path / "second", "c", [SETUP])
+    assert run_main(tmp_path / "first", "--out", out, "--jobs", 1) == 0
+    assert run_main(tmp_path / "second", "--out", out, "--jobs", 1) == 0
+    rows = list(csv.DictReader((out / "grades.csv").open(newline="", encoding="utf-8")))
+    assert {row["student"] for row in rows} == {"c"}
+    assert [page.name[:2] for page in (out / "feedback").iterdir()] == ["c-"]
+    assert "Not as in the run before" in capsys.readouterr().out
+    real = grader.grade_submission
+    monkeypatch.setattr(
+        grader, "grade_submission", lambda s, t: asked.append(s.student) or real(s, t)
+    )
+    run_main(tmp_path / "first", "--out", out, "--jobs", 1)
+    run_main(tmp_path / "first", "--out", out, "--jobs", 1, "--regrade", "b")
+    assert asked == ["b"]
+    run_main(tmp_path / "first", "--out", out, "--jobs", 1, "--regrade", "total")
+    assert asked[1:] == ["a", "b"]
+
+
+def test_a_killed_grader_with_two_jobs_leaves_nothing(tmp_path):
+    """SIGKILL while both jobs wait for a function that sleeps: workers and rooms end."""
+    slow = "import time\ndef bytes_of_scheme(n_values, code_bits, block_size): time.sleep(1000)"
+    for i in range(4):
+        hand_in(tmp_path / "class", f"{i}", ['start_lab("02_double_quantization")', slow])
+    words = [
+        "-m",
+        "lab_utils",
+        "grade",
+        tmp_path / "class",
+        "--out",
+        tmp_path / "out",
+        "--jobs",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    family = []
+    for _ in range(600):
+        family = psutil.Process(process.pid).children(recursive=True)
+        if sum(p.name() == "cat" for p in family if p.is_running()) >= 2:
+            break
+        time.sleep(0.2)
+    assert sum(p.name() == "cat" for p in family) >= 2, "both jobs have a room"
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_names_do_not_steer_the_terminal(capsys):
+    grader.say(["a\x1b[2Jb\x07.ipynb: \u202eUNREAD"])
+    assert capsys.readouterr().out == "a\ufffd[2Jb\ufffd.ipynb: \ufffdUNREAD\n"
 
 
 # ------------------------------------------------------------------------------------ the benchmark

@@ -156,7 +156,7 @@ def test_imports_are_taken_apart(run_cells):
         (["%%time\ndef f(): return 5"], 5),
         (["%%capture x\n%%time\n\ndef f(): return 6"], 6),
         (["%matplotlib inline\nx = 7", "!ls", "def f(): return x"], 7),
-        (["%%bash\nexit 1", "%%writefile f.py\ndef f(): return 0", "def f(): return 8"], 8),
+        (["%%bash\nexit 1", "def f(): return 8"], 8),
         (["def f(): return a", "a = b", "b = 9"], 9),
         (["from __future__ import annotations", "def f(x: Nothing = 10): return x"], 10),
         (["a = await g()", "async def g(): return 11", "def f(): return a"], 11),

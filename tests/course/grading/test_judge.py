@@ -184,7 +184,10 @@ class Boom:
 
 
 DEEP = b"[" * 100_000
+COLLIDING = [[{"plain": i * (2**61 - 1)}, {"plain": 0}] for i in range(30_000)]  # all hash to 0
 RUBBISH = {
+    "keys that collide": npz(structure=structure({"dict": COLLIDING})),
+    "values without end": npz(structure=structure({"list": [{"plain": 1}] * 300_000})),
     "nothing": b"",
     "text": b"right",
     "cut off": encode([1, 2])[:-5],
@@ -235,8 +238,9 @@ def test_rubbish_is_no_answer(name):
 
 
 # ---------------------------------------------------------------------------------------- verdicts
-def answers(exercise, cases, function, unchanged=True) -> bytes:
-    return encode([("answer", function(*case), unchanged) for case in cases], foreign=True)
+def answers(exercise, cases, function) -> bytes:
+    """What a room sends back: each answer, and the arguments after the call."""
+    return encode([("answer", function(*case), case) for case in cases], foreign=True)
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=label)
@@ -303,7 +307,7 @@ def test_nothing_that_is_no_answer_gets_a_point(exercise):
     ]
     for value in values:
         try:
-            sent = encode([("answer", value, True)] * len(cases), foreign=True)
+            sent = encode([("answer", value, case) for case in cases], foreign=True)
         except ValueError:
             continue
         assert judge(exercise, cases, sent).points == 0, value
@@ -330,7 +334,12 @@ def test_nan_in_the_right_form_gets_no_point(exercise):
         pytest.skip("an exercise without floating-point answers")
     assert (
         judge(
-            exercise, cases, encode([("answer", value, True) for value in bent], foreign=True)
+            exercise,
+            cases,
+            encode(
+                [("answer", value, case) for value, case in zip(bent, cases, strict=True)],
+                foreign=True,
+            ),
         ).points
         == 0
     )
@@ -347,21 +356,22 @@ def test_nan_in_the_right_form_gets_no_point(exercise):
         (lambda good: [("right", 300)] * len(good), "no answer"),
         (lambda good: [list(outcome) for outcome in good], "no answer"),
         (lambda good: [("answer", outcome[1], 1) for outcome in good], "no answer"),
-        (lambda good: [("answer", outcome[1], False) for outcome in good], "input changed"),
+        (lambda good: [("answer", outcome[1], ([7.0],)) for outcome in good], "input changed"),
+        (lambda good: [("answer", outcome[1], True) for outcome in good], "no answer"),
         (lambda good: good[1:] + good[:1], "shape"),
         (lambda good: good[:-1] + [("error", "ValueError", 1, 2)], "exception"),
         (lambda good: [("error", "NotImplementedError", 1, 2)] * len(good), "not started"),
         (lambda good: [("error", "arguments", 0, 0)] * len(good), "arguments"),
         (lambda good: [("error", "Input1234567Error", 1, 2)] * len(good), "exception"),
         (lambda good: [("error", "ValueError", "1", 2)] * len(good), "no answer"),
-        (lambda good: [("answer", None, True)] * len(good), "none"),
-        (lambda good: good[:-1] + [("answer", None, True)], "none"),
+        (lambda good: [("answer", None, ())] * len(good), "none"),
+        (lambda good: good[:-1] + [("answer", None, ())], "none"),
     ],
 )
 def test_one_bad_case_takes_the_point(outcomes, kind):
     exercise = next(exercise for exercise in EXERCISES if exercise.name == "absmax_int8")
     cases = draw_cases(exercise, 0)
-    good = [("answer", exercise.reference(*case), True) for case in draw_cases(exercise, 0)]
+    good = [("answer", exercise.reference(*case), case) for case in draw_cases(exercise, 0)]
     verdict = judge(exercise, cases, encode(outcomes(good)))
     assert (verdict.points, verdict.kind) == (0, kind)
     assert "1234567" not in verdict.message
@@ -370,5 +380,29 @@ def test_one_bad_case_takes_the_point(outcomes, kind):
 def test_an_answer_that_cannot_be_compared_is_wrong_and_stops_nothing():
     exercise = next(exercise for exercise in EXERCISES if exercise.name == "bytes_of_scheme")
     cases = draw_cases(exercise, 0)
-    verdict = judge(exercise, cases, encode([("answer", 2**255, True)] * len(cases)))
+    sent = [("answer", 2**255, case) for case in draw_cases(exercise, 0)]
+    verdict = judge(exercise, cases, encode(sent))
     assert (verdict.points, verdict.kind) == (0, "wrong value")
+
+
+def test_the_kind_of_an_input_is_told_without_its_values():
+    exercise = next(exercise for exercise in EXERCISES if exercise.name == "absmax_int8")
+    cases = draw_cases(exercise, 0)
+    sent = [("answer", exercise.reference(*case), case) for case in draw_cases(exercise, 0)]
+    wrong = bend(sent[-1][1])
+    verdict = judge(exercise, cases, encode([*sent[:-1], ("answer", wrong, cases[-1])]))
+    assert "x, a tensor of float32 with " in verdict.message
+    assert not re.search(r"\d\.\d|\d{3}", verdict.message)
+
+
+@pytest.mark.parametrize("errors", [["KeyError", "ValueError", "SystemExit", "OSError"]])
+def test_the_kind_of_an_error_is_not_told(errors):
+    """It could be chosen by the inputs: `raise [KeyError, ValueError][bit]`."""
+    exercise = EXERCISES[0]
+    cases = draw_cases(exercise, 0)
+    said = {
+        (verdict.kind, verdict.message)
+        for error in errors
+        for verdict in [judge(exercise, cases, encode([("error", error, 1, 2)] * len(cases)))]
+    }
+    assert said == {("exception", "it raised an error")}

@@ -4,6 +4,7 @@ made of.
 
 import argparse
 import ast
+import json
 import os
 import socket
 import subprocess
@@ -127,7 +128,8 @@ def test_the_kit_is_there_without_its_answers(box):
     told = ask(
         box,
         f"import os\ndef f(): return os.listdir({str(ROOT)!r}), "
-        f"[os.listdir({str(ROOT / 'lab_utils')!r} + '/' + room) for room in ('checking', 'course')]",
+        f"[os.listdir({str(ROOT / 'lab_utils')!r} + f'/{{room}}') for room in "
+        "('checking', 'course')]",
     )
     assert set(told[0]) - {".venv"} == {"lab_utils", "pyproject.toml", "requirements.txt"} and told[
         1
@@ -262,14 +264,99 @@ def test_no_descriptor_is_left_open(box):
 
 
 @needs_sandbox
-def test_how_it_ended_is_told_in_words(box):
-    def ended(body):
-        return ask(box, "import ctypes, os, signal", f"def f(): {body}").ended
+def test_how_it_ended_is_told_in_the_same_words(box):
+    """Whatever code or signal it chose: `os._exit(int(x))` would tell x. Real-time signals too."""
 
-    assert ended("os._exit(3)") == "the process ended itself with code 3"
-    assert ended("ctypes.string_at(0)") == "the process was ended by SIGSEGV"
-    assert ended("os.abort()") == "the process was ended by SIGABRT"
+    def ended(body):
+        reply = ask(box, "import ctypes, os, signal", f"def f(): {body}")
+        assert not reply.fault
+        return reply.ended
+
+    ways = ["os._exit(3)", "os._exit(15)", "ctypes.string_at(0)", "os.kill(os.getpid(), 40)"]
+    assert {ended(way) for way in ways} == {"its process ended before it answered"}
     assert "bytes allowed" in ended("return 'x' * 2 * 10**6")
+
+
+@needs_sandbox
+def test_sockets_of_other_families_cannot_be_made(box):
+    code = """def f():
+    import socket
+    made = []
+    for family in range(64):
+        try:
+            socket.socket(family, socket.SOCK_STREAM).close()
+            made.append(family)
+        except OSError:
+            pass
+        try:
+            socket.socket(family, socket.SOCK_DGRAM).close()
+            made.append(family)
+        except OSError:
+            pass
+    return sorted(set(made))"""
+    made = ask(box, code)
+    assert set(made) <= {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
+    assert socket.AF_UNIX in made and socket.AF_VSOCK not in made
+
+
+@needs_sandbox
+def test_nothing_is_learnt_across_questions(box):
+    """Every place where one question's code can leave something, and what the next one finds."""
+    leave = """def f():
+    import fcntl, os, socket, sys, tempfile
+    for folder in ("/job", "/tmp", "/dev/shm", os.path.dirname(os.__file__), "/usr", "/proc/self"):
+        try:
+            open(folder + "/left-behind", "w").write("x")
+        except OSError:
+            pass
+    fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX)
+    quiet = socket.socket(socket.AF_UNIX); quiet.bind(chr(0) + "left-behind"); quiet.listen()
+    os.environ["LEFT_BEHIND"] = sys.modules["left_behind"] = os.left_behind = "left"
+    if os.fork() == 0:
+        os.setsid()
+        import time; time.sleep(1000)
+    os.nice(5)
+    return 1"""
+    look = """def f():
+    import fcntl, os, socket, sys
+    found = [folder for folder in ("/job", "/tmp", "/dev/shm", os.path.dirname(os.__file__))
+             if "left-behind" in os.listdir(folder)]
+    try:
+        fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        found.append("a lock")
+    try:
+        socket.socket(socket.AF_UNIX).connect(chr(0) + "left-behind")
+        found.append("a socket")
+    except OSError:
+        pass
+    found += [name for name in os.environ if "BEHIND" in name]
+    found += ["a module"] * ("left_behind" in sys.modules or hasattr(os, "left_behind"))
+    found += ["a process"] * (len([p for p in os.listdir("/proc") if p.isdigit()]) > 2)
+    return found, os.nice(0)"""
+    clean = ask(box, look)
+    assert ask(box, leave) == 1
+    assert ask(box, look) == clean == ([], os.nice(0))
+
+
+@needs_sandbox
+def test_an_environment_behind_a_link_is_in_the_room(tmp_path):
+    """A home or a conda folder that is a link: packages are looked for by the name of the link."""
+    link = tmp_path / "linked"
+    link.symlink_to(sys.prefix)
+    code = """
+from lab_utils.course.grading.sandbox import Limits, Sandbox
+from lab_utils.course.grading.worker.values import decode, encode
+with Sandbox(Limits(), preload=("numpy",)) as box:
+    reply = box.ask(["import yaml, tqdm", "def f(): return tqdm.__file__"], "f", encode([()]))
+print(decode(reply.answers)[0][1], reply.report["failures"])
+"""
+    done = subprocess.run(
+        [link / "bin" / "python", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    place, failures = done.stdout.split(maxsplit=1)
+    assert place.startswith(str(link)) and failures.strip() == "[]"
 
 
 @needs_sandbox
@@ -374,25 +461,18 @@ def test_a_report_that_is_none(report):
 
 
 def test_a_report_is_cut_to_what_is_known():
-    rows = b",".join(
-        [
-            b'{"cell": 1, "line": 2, "kind": "%s", "text": "%s", "points": 300}'
-            % (b"k" * 99, b"t" * 999)
-        ]
-        * 50
-    )
-    report = read_report(
-        b'{"found": "yes", "callable": 0, "points": 300, "failures": [' + rows + b"]}"
-    )
-    assert (
-        set(report) == {"found", "callable", "failures"}
-        and report["found"] is True
-        and len(report["failures"]) == 20
-    )
-    assert (
-        set(report["failures"][0]) == {"cell", "line", "kind", "text"}
-        and len(report["failures"][0]["text"]) == 200
-    )
+    row = {"cell": 1, "line": 2, "kind": "a secret", "text": "a secret", "points": 300}
+    rows = [{**row, "kind": "KeyError"}, *[row] * 50]
+    sent = {"found": "yes", "callable": 0, "points": 300, "stub": 1, "failures": rows}
+    sent["rebound"] = ["scale", "a secret", "x" * 41, 5, "last"]
+    report = read_report(json.dumps(sent).encode())
+    assert set(report) == {"found", "callable", "stub", "rebound", "failures"}
+    assert report["found"] is True and report["stub"] is True and report["callable"] is False
+    assert report["rebound"] == ["scale", "last"] and len(report["failures"]) == 20
+    assert report["failures"][:2] == [
+        {"cell": 1, "line": 2, "kind": "KeyError"},
+        {"cell": 1, "line": 2, "kind": "Exception"},
+    ]
 
 
 # ------------------------------------------------------------------------------ where it is missing

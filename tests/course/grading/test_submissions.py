@@ -423,7 +423,7 @@ def test_a_notebook_without_code_has_no_cells():
     assert read_cells(written(["## only words"])) == () and read_cells(b"{}") == ()
 
 
-# ------------------------------------------------------------------- nobody speaks for somebody else
+# ------------------------------------------------------------------ nobody speaks for somebody else
 ZOE = "Zoe_42_assignsubmission_file_"
 FORGED = b"submission_1:\n  :submitters:\n  - :name: Zoe\n    :sid: 42\n  :created_at: 1999-01-01\n"
 

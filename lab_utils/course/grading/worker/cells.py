@@ -9,10 +9,13 @@ order, imports first:
   but not calls on modules;
 - star imports, since nobody can tell what they bind.
 
-Only the code of names is looked at, so names made by `exec`, `globals()` or magics stay unseen. If
-the function cannot be had this way, the whole notebook is run instead, top to bottom
-(`whole=True`). In both ways a statement that fails is noted and left behind, and one that failed
-for a missing name is tried again after the others: order does not matter.
+Only the code of names is looked at. Names made by `exec`, `globals()` or magics stay unseen, and so
+do changes made through a call. Where this way gives no right answer, the grader runs the whole
+notebook, top to bottom. In both ways a statement that fails is noted and left behind, and one that
+failed for a missing name is tried again after the others: order does not matter.
+
+Weighed, and not used: imports, definitions and all assignments in place of the names. Assignments
+hold the trainings, so an honest long lab would take as long as a whole run.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import __future__
 
 import ast
 import asyncio
+import builtins
 import dis
 import inspect
 import linecache
@@ -50,12 +54,16 @@ NOT_PYTHON = {
     "markdown",
     "svg",
     "SVG",
-    "writefile",
-    "file",
     "bigquery",
     "sql",
     "R",
 }
+BUILTIN_ERRORS = {
+    name
+    for name, thing in vars(builtins).items()
+    if isinstance(thing, type) and issubclass(thing, BaseException)
+}
+CAPTURED, WRITE_FILE = "__captured__", "__write_file__"  # what %%capture and %%writefile become
 CELL_NAME = re.compile(r"<cell (\d+)>")
 FUTURE = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 
@@ -84,8 +92,7 @@ class Failure:
 
     cell: int
     line: int
-    kind: str
-    text: str
+    kind: str  # a built-in name: a student's own could say anything
 
 
 # ------------------------------------------------------------------------------ cells -> statements
@@ -97,11 +104,7 @@ def read_cells(cells: list[str]) -> tuple[list[Statement], list[Failure]]:
             source = to_python(source)
             nodes = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            failures.append(
-                Failure(
-                    number, getattr(error, "lineno", 0) or 0, type(error).__name__, str(error)[:200]
-                )
-            )
+            failures.append(Failure(number, getattr(error, "lineno", 0) or 0, kind_of(error)))
             continue
         name = f"<cell {number}>"
         # for inspect.getsource
@@ -120,7 +123,7 @@ def read_cells(cells: list[str]) -> tuple[list[Statement], list[Failure]]:
 
 def to_python(source: str) -> str:
     """A cell without what only IPython understands: `%%time` is taken off, `%%bash` empties the
-    cell, `%magic` is a call.
+    cell, `%%writefile` and `%magic` are calls, `%%capture name` binds the name.
     """
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -128,9 +131,13 @@ def to_python(source: str) -> str:
     for i, line in enumerate(lines):
         if line.strip() and not line.startswith("%%"):
             break
-        if line[2:].split(" ")[0] in NOT_PYTHON:
+        magic, *words = line[2:].split() or [""]
+        if magic in NOT_PYTHON:
             return ""
-        lines[i] = ""  # the numbers of the others stay
+        if magic in ("writefile", "file") and words:
+            return f"{WRITE_FILE}({words[-1]!r}, {chr(10).join(lines[i + 1 :])!r}, {'-a' in words})"
+        names = [word for word in words if magic == "capture" and word.isidentifier()]
+        lines[i] = f"{names[0]} = {CAPTURED}" if names else ""  # the numbers of the others stay
     source = "\n".join(lines)
     try:
         ast.parse(source)
@@ -156,6 +163,8 @@ def analyse(node: ast.stmt, cell: int, name: str, flags: int) -> Statement:
     statement.loads -= set(loop_names(node))
     statement.is_import = isinstance(node, ast.Import | ast.ImportFrom)
     statement.is_star = statement.is_import and any(alias.name == "*" for alias in node.names)
+    if WRITE_FILE in statement.loads:  # what is imported may lie in it
+        statement.is_import = statement.is_star = True
     statement.is_stub = isinstance(node, ast.FunctionDef) and is_stub(node)
     return statement
 
@@ -224,6 +233,25 @@ def is_stub(function: ast.FunctionDef) -> bool:
     return isinstance(body[0], ast.Raise) and "NotImplementedError" in ast.dump(body[0])
 
 
+def is_left_as_stub(statements: list[Statement], function: str) -> bool:
+    """Whether nothing but a stub defines the function."""
+    defining = [statement for statement in statements if function in statement.binds]
+    return bool(defining) and all(statement.is_stub for statement in defining)
+
+
+def rebound(statements: list[Statement], function: str) -> list[str]:
+    """The names that the function uses and that a statement below it binds again: when the notebook
+    has run to its end, the function sees the last one, not the one its check saw.
+    """
+    places = [i for i, statement in enumerate(statements) if function in statement.binds]
+    if not places:
+        return []
+    used = statements[places[-1]].loads
+    above = {name for statement in statements[: places[-1]] for name in statement.binds}
+    below = {name for statement in statements[places[-1] + 1 :] for name in statement.binds}
+    return sorted(used & above & below)
+
+
 def without_stubs(statements: list[Statement]) -> list[Statement]:
     """A stub is left out where the same name has a solution, in whatever cell: the stub is not the
     student's answer.
@@ -259,13 +287,15 @@ def run(statements: list[Statement], seconds: float) -> tuple[dict[str, Any], li
     """Run the statements as `__main__`, each for a third of the seconds at most, and return its
     names and what failed.
     """
+    share = seconds / 3
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     namespace = vars(module)
     namespace.update(get_ipython=_shell, display=_display)
+    namespace.update({CAPTURED: Captured(), WRITE_FILE: _write_file})
     deadline = time.monotonic() + seconds
-    waiting, failures = run_once(statements, namespace, seconds / 3, deadline)
+    waiting, failures = run_once(statements, namespace, share, deadline)
     while waiting:  # for a name that comes later in the notebook
-        again, more = run_once(waiting, namespace, seconds / 3, deadline)
+        again, more = run_once(waiting, namespace, share, deadline)
         if len(again) == len(waiting):
             return namespace, failures + more
         waiting, failures = (
@@ -296,9 +326,7 @@ def run_once(
 def run_statement(statement: Statement, namespace: dict, seconds: float) -> Failure | None:
     """Run one statement; whatever it raises is a Failure, also SystemExit and KeyboardInterrupt."""
     if seconds <= 0:
-        return Failure(
-            statement.cell, statement.code.co_firstlineno, "TimeLimit", "no time was left for it"
-        )
+        return Failure(statement.cell, statement.code.co_firstlineno, "TimeLimit")
     try:
         signal.signal(signal.SIGALRM, _stop)
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -313,7 +341,16 @@ def run_statement(statement: Statement, namespace: dict, seconds: float) -> Fail
 
 def describe_failure(error: BaseException, statement: Statement) -> Failure:
     cell, line = last_line(error) or (statement.cell, statement.code.co_firstlineno)
-    return Failure(cell, line, type(error).__name__, _text(error))
+    return Failure(cell, line, kind_of(error))
+
+
+def kind_of(error: BaseException) -> str:
+    """The nearest built-in name of an error, or "TimeLimit": a name of the student's own could
+    carry anything out.
+    """
+    if type(error) is TimeLimit:
+        return "TimeLimit"
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in BUILTIN_ERRORS)
 
 
 def last_line(error: BaseException) -> tuple[int, int] | None:
@@ -324,13 +361,6 @@ def last_line(error: BaseException) -> tuple[int, int] | None:
         place = (int(found[1]), frame.tb_lineno) if found else place
         frame = frame.tb_next
     return place
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)[:200]
-    except BaseException:
-        return ""
 
 
 def _stop(signum: int, frame: Any) -> None:
@@ -346,9 +376,26 @@ def _shell() -> Any:
     if not InteractiveShell.initialized():
         shell = InteractiveShell.instance(user_module=sys.modules["__main__"])
         shell.history_manager.enabled = False
+        shell.enable_gui = lambda *words, **options: None  # for %pylab and %matplotlib
         shell.system = lambda *words, **options: None
         shell.getoutput = lambda *words, **options: []
     return InteractiveShell.instance()
+
+
+class Captured(str):
+    """What `%%capture name` binds to the name: nothing was printed here."""
+
+    stdout = stderr = ""
+    outputs: tuple = ()
+
+    def show(self) -> None:
+        """Nothing to show."""
+
+
+def _write_file(name: str, text: str, append: bool = False) -> None:
+    """What `%%writefile name` does."""
+    with open(name, "a" if append else "w", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def _display(*things: Any, **options: Any) -> None:

@@ -24,6 +24,8 @@ NUMBER_KINDS = (
     "biufc"  # NumPy's letters for bool, int, unsigned, float, complex: no objects, no strings
 )
 MAX_ARRAYS = 5000
+MAX_VALUES = 200_000  # in one answer, all depths together
+MAX_KEYS = 2_000  # of one dict: keys can be chosen to collide, and then cost their square
 
 
 class Foreign:
@@ -55,7 +57,10 @@ def decode(data: bytes) -> Any:
     """
     try:
         arrays = _read_arrays(data)
-        return _rebuild(json.loads(arrays.pop(STRUCTURE).tobytes()), arrays)
+        structure = arrays.pop(STRUCTURE).tobytes()
+        if structure.count(b"{") > MAX_VALUES:
+            raise ValueError("too many values")
+        return _rebuild(json.loads(structure), arrays)
     except Exception as error:  # a hostile file can fail anywhere in zipfile, NumPy, json or torch
         raise ValueError(f"no answer file: {type(error).__name__}") from None
 
@@ -127,6 +132,8 @@ def _rebuild(structure: dict, arrays: dict[str, np.ndarray]) -> Any:
     if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(_rebuild(item, arrays) for item in content)
     if kind == "dict":
+        if len(content) > MAX_KEYS:
+            raise ValueError("too many keys")
         return {_rebuild(key, arrays): _rebuild(value, arrays) for key, value in content}
     if kind == "plain" and (content is None or type(content) in PLAIN):
         return content

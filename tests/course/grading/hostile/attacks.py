@@ -53,7 +53,8 @@ import json, os
 for folder in ("/job", "/tmp", "/", "/work", os.getcwd(), ".."):
     for name in ("grades.csv", "results.json", "result.npz", "answers.npz"):
         try:
-            open(os.path.join(folder, name), "w").write(json.dumps({"points": 300, "kind": "right"}))
+            path = os.path.join(folder, name)
+            open(path, "w").write(json.dumps({"points": 300, "kind": "right"}))
         except OSError:
             pass
 """,
@@ -68,7 +69,7 @@ torch.equal = torch.allclose = lambda *a, **k: True
 builtins.all = builtins.bool = lambda *a: True
 return torch.zeros_like(x)
 """,
-        "value is not right|ended itself",
+        "value is not right|process ended",
     ),
     "patches numpy.savez": attack(
         """
@@ -217,7 +218,8 @@ os._exit(0)
 import io, os, struct, zipfile
 import numpy as np
 npy, file = io.BytesIO(), io.BytesIO()
-np.lib.format.write_array_header_1_0(npy, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+header = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+np.lib.format.write_array_header_1_0(npy, header)
 with zipfile.ZipFile(file, "w") as z:
     z.writestr("structure.npy", npy.getvalue())
 data = struct.pack("<Q", len(file.getvalue())) + file.getvalue()
@@ -236,20 +238,20 @@ os._exit(0)
     "all NaN": attack("return x * float('nan')", "value is not right"),
     "infinity": attack("return x / 0", "value is not right"),
     "a list in a list in a list": attack(
-        "deep = []\nfor _ in range(100_000):\n    deep = [deep]\nreturn deep", "RecursionError"
+        "deep = []\nfor _ in range(100_000):\n    deep = [deep]\nreturn deep", "raised an error"
     ),
-    "a list that holds itself": attack("a = []\na.append(a)\nreturn a", "RecursionError"),
+    "a list that holds itself": attack("a = []\na.append(a)\nreturn a", "raised an error"),
     "a very large answer": attack(
         "return torch.zeros(3_000_000)", "more than the .* allowed|stopped after"
     ),
     "a tensor of no memory and a trillion values": attack(
-        "return torch.zeros(1).expand(10**12)", "MemoryError|RuntimeError"
+        "return torch.zeros(1).expand(10**12)", "raised an error"
     ),
     "a number of a million digits": attack("return 10 ** 1_000_000", "should be a Tensor"),
     # --- carrying hidden inputs out
-    "inputs in the error's text": attack("raise ValueError(str(x.tolist()))", "raised ValueError"),
+    "inputs in the error's text": attack("raise ValueError(str(x.tolist()))", "raised an error"),
     "inputs in the error's name": attack(
-        "raise type(repr(x.tolist()), (KeyError,), {})()", "raised KeyError"
+        "raise type(repr(x.tolist()), (KeyError,), {})()", "raised an error"
     ),
     "inputs in the type's name": attack(
         "return type(repr(x.tolist()), (), {})()", "should be a Tensor"
@@ -272,7 +274,8 @@ for folder in ("/job", "/tmp", "/dev/shm"):
             IMPORTS,
             """
 def double(x):
-    open("/job/kept", "w").write("here"); open("/tmp/kept", "w").write("here"); open("/dev/shm/kept", "w").write("here")
+    for folder in ("/job", "/tmp", "/dev/shm"):
+        open(folder + "/kept", "w").write("here")
     return 2 * x
 """,
             "import os\ndef total(values, n):\n    kept = [f for f in ('/job', '/tmp', "
@@ -282,9 +285,11 @@ def double(x):
         3,
     ),
     # --- ending, hanging, filling up
-    "os._exit": attack("import os\nos._exit(0)", "ended itself with code 0"),
-    "sys.exit": attack("import sys\nsys.exit(0)", "raised SystemExit"),
-    "segmentation fault": attack("import ctypes\nctypes.string_at(0)", "SIGSEGV"),
+    "os._exit": attack("import os\nos._exit(0)", "process ended before it answered"),
+    "sys.exit": attack("import sys\nsys.exit(0)", "raised an error"),
+    "segmentation fault": attack(
+        "import ctypes\nctypes.string_at(0)", "process ended before it answered"
+    ),
     "endless loop": attack("while True:\n    pass", "stopped after"),
     "endless loop that ignores interrupts": attack(
         """
@@ -308,7 +313,7 @@ while True:
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", "stopped after"
     ),
     "closes the socket": attack(
-        "import os\nos.closerange(3, 1000)\nreturn 2 * x", "process ended itself"
+        "import os\nos.closerange(3, 1000)\nreturn 2 * x", "process ended before it answered"
     ),
     "fork storm": attack(
         "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
@@ -320,9 +325,9 @@ import threading, time
 while True:
     threading.Thread(target=time.sleep, args=(100,)).start()
 """,
-        "raised RuntimeError|raised MemoryError",
+        "raised an error|of memory|stopped",
     ),
-    "2 GB of memory": attack("return bytearray(2 * 10**9)", "MemoryError"),
+    "2 GB of memory": attack("return bytearray(2 * 10**9)", "raised an error"),
     "memory in many processes": attack(
         """
 import os, time
@@ -340,12 +345,13 @@ block = b"x" * 10**6
 for i in range(1000):
     open(f"/tmp/{i}", "wb").write(block)
 """,
-        "raised OSError",
+        "raised an error",
     ),
     "files without end": attack(
-        "i = 0\nwhile True:\n    open(f'/tmp/{i}', 'w').close(); i += 1", "files|OSError|stopped"
+        "i = 0\nwhile True:\n    open(f'/tmp/{i}', 'w').close(); i += 1",
+        "files|raised an error|stopped",
     ),
-    "input()": attack("return x * float(input('how many times? '))", "raised EOFError"),
+    "input()": attack("return x * float(input('how many times? '))", "raised an error"),
     "kills its parent and everybody": attack(
         """
 import os, signal
@@ -355,7 +361,7 @@ for pid in (os.getppid(), 1, 0, -1):
     except OSError:
         pass
 """,
-        "SIGKILL|None",
+        "process ended|None",
     ),
     # --- right answers beside bad manners: the point is earned
     "50 MB of output": attack("print('x' * 50_000_000)\nreturn 2 * x", "right", 3),
@@ -406,12 +412,14 @@ for address in [("127.0.0.1", PORT), ("1.1.1.1", 53), ("169.254.169.254", 80)]:
     "spy: right answers": spy(
         """
 import glob, importlib, os, sys
-for name in ("lab_utils.checking.exercises", "lab_utils.checking.checks", "lab_utils.course.grading.judge", "hostile.made_up_lab"):
+names = ["lab_utils.checking.exercises", "lab_utils.checking.checks", "hostile.made_up_lab"]
+for name in [*names, "lab_utils.course.grading.judge"]:
     found += attempt(importlib.import_module, name)
 found += [name for name in sys.modules if "exercise" in name or name.endswith("checks")]
 import lab_utils
 root = os.path.dirname(os.path.dirname(lab_utils.__file__))
-found += [name for name in os.listdir(root) if name not in ("lab_utils", "pyproject.toml", "requirements.txt", ".venv")]
+known = ("lab_utils", "pyproject.toml", "requirements.txt", ".venv")
+found += [name for name in os.listdir(root) if name not in known]
 found += os.listdir(root + "/lab_utils/checking")
 """,
         TRY,
@@ -419,7 +427,8 @@ found += os.listdir(root + "/lab_utils/checking")
     "spy: right answers in memory": spy(
         """
 import gc
-found += [thing for thing in gc.get_objects() if type(thing).__name__ in ("Exercise", "Verdict", "Submission", "Settings")]
+kinds = ("Exercise", "Verdict", "Submission", "Settings")
+found += [thing for thing in gc.get_objects() if type(thing).__name__ in kinds]
 """,
         TRY,
     ),
@@ -429,7 +438,8 @@ for place, folders, names in os.walk("/"):
     if place.startswith(("/proc", "/sys", "/usr", "/dev")) or "site-packages" in place:
         folders.clear()
         continue
-    found += [name for name in names if name.endswith((".ipynb", ".csv", ".key")) or name in ("shadow", "id_rsa")]
+    found += [name for name in names if name.endswith((".ipynb", ".csv", ".key"))]
+    found += [name for name in names if name in ("shadow", "id_rsa")]
 for place in ("/home", "/root/.ssh", "/root/.cache", "/var", "/etc/shadow", "/etc/passwd"):
     found += [place] if os.path.exists(place) else []
 """),
@@ -442,7 +452,8 @@ if len(pids) > 4:
 for pid in set(pids) - {1, os.getpid()}:  # the first is the room's own: it holds nothing
     for name in ("environ", "mem", "maps"):
         found += attempt(lambda: open(f"/proc/{pid}/{name}", "rb").read(10) or 1 / 0)
-for action, argument in ((os.listdir, "/proc/1/root"), (lambda name: open(name).read().split("=")[::2], "/proc/1/environ")):
+read = lambda name: open(name).read().split("=")[::2]
+for action, argument in ((os.listdir, "/proc/1/root"), (read, "/proc/1/environ")):
     for _, seen in attempt(action, argument):
         found += set(seen if seen is not True else []) - set(os.listdir("/")) - {"PWD", ""}
 """,
@@ -474,7 +485,8 @@ import os
 found += [number for number in (*os.getresuid(), *os.getresgid(), *os.getgroups()) if number == 0]
 found += attempt(os.setuid, 0)
 status = open("/proc/self/status").read()
-held = [line for line in status.splitlines() if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))]
+sets = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+held = [line for line in status.splitlines() if line.startswith(sets)]
 found += [line for line in held if int(line.split()[1], 16)]
 found += [] if "NoNewPrivs:\\t1" in status else ["new privileges"]
 found += attempt(os.chown, "/job", 0, 0)
@@ -486,7 +498,8 @@ found += attempt(os.chown, "/job", 0, 0)
 import ctypes, os, resource
 libc = ctypes.CDLL(None, use_errno=True)
 found += [name for name, result in {
-    "unshare a user namespace": libc.unshare(0x10000000), "mount": libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
+    "unshare a user namespace": libc.unshare(0x10000000),
+    "mount": libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
     "ptrace the first process": libc.ptrace(16, 1, 0, 0), "shmget": libc.shmget(0, 4096, 0o1600),
     "clone into a user namespace": libc.syscall(56, 0x10000000 | 17, 0, 0, 0, 0),
     "keyctl": libc.syscall(250, 0, -3, 1)}.items() if result != -1]
@@ -510,7 +523,8 @@ for fd in map(int, os.listdir("/proc/self/fd")):
         found.append(target)
 """),
     "spy: mappings shared with the server": spy("""
-found += [line for line in open("/proc/self/maps") if line.split()[1][3] == "s" and "w" in line.split()[1]]
+lines = [line.split()[1] for line in open("/proc/self/maps")]
+found += [rights for rights in lines if rights[3] == "s" and "w" in rights]
 """),
     "spy: the checker": Attack(
         [
@@ -547,12 +561,12 @@ def double(x):
     "the dynamic notebook that ends itself": Attack(
         [IMPORTS, "import os", "globals()['double'] = lambda x: 2 * x", "os._exit(1)", GOOD_TOTAL],
         2,
-        "ended itself with code 1",
+        "process ended before it answered|not defined",
     ),
     "markup in a cell that fails": Attack(
         [IMPORTS, "double = int('<script>alert(1)</script>')", GOOD_TOTAL],
         2,
-        "ValueError: .*<script>",
+        "ValueError, in line 1 of the cell that begins with `double = int.*<script>",
     ),
     "nested too deeply for the parser": Attack(
         [IMPORTS, "double = " + "(" * 5000 + "1" + ")" * 5000, GOOD_TOTAL], 2, "not defined"

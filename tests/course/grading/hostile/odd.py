@@ -15,7 +15,7 @@ FULL = 3
 
 @dataclass(frozen=True)
 class Odd:
-    """Cells, or the very bytes of a file. `total` is right in all; `points` counts both questions."""
+    """Cells, or the very bytes of a file. `total` is right in all; `points` counts both."""
 
     cells: list[str] = field(default_factory=list)
     data: bytes = b""
@@ -348,14 +348,16 @@ ODD = {
     "an error inside": Odd(
         with_body("y = [1]\nreturn y[5] * x"),
         points=2,
-        reason=r"raised IndexError, in code cell 3, line 3: `return y\[5\]",
+        reason=r"raised an error, in line 3 of the cell that begins with `def double",
     ),
     "a syntax error": Odd(
         [SETUP, IMPORTS, "def double(x):\n    return 2 x", GOOD_TOTAL],
         points=2,
-        reason="SyntaxError.*in code cell 3, line 2",
+        reason="SyntaxError, in line 2 of the cell that begins with `def double",
     ),
-    "an undefined name": Odd(with_body("return 2 * y"), points=2, reason="raised NameError"),
+    "an undefined name": Odd(
+        with_body("return 2 * y"), points=2, reason="raised an error, in line 2"
+    ),
     "float64 where float32 came": Odd(with_body("return 2 * x.double()"), points=2, reason="dtype"),
 }
 
