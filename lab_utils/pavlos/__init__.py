@@ -101,6 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --model: at most so many calls now; the next time goes on from there",
     )
     parser.add_argument(
+        "--retry-failed",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with --model: ask once more for what a reply owes that was cut off, blocked or empty",
+    )
+    parser.add_argument(
         "--budget",
         type=float,
         default=0.5,

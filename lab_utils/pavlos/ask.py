@@ -19,7 +19,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, Protocol
 from lab_utils.files import DATA
 from lab_utils.pavlos.corpus import OPENERS, Row, build_pairs, persona
 from lab_utils.pavlos.facts import Fact, all_facts
+from lab_utils.pavlos.parse import Item
 
 
 # ====================================================================================== the prompt
@@ -118,6 +119,7 @@ def user_prompt(cards: Sequence[Fact], question_type: str = "", level: str = "")
 
 # ===================================================================================== raw replies
 Record = dict[str, Any]
+CARD_LINE = re.compile(r"^\[(.+?)\] ", re.MULTILINE)
 
 
 class Asker(Protocol):
@@ -130,31 +132,34 @@ class Asker(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One call: its prompt, the fact cards in it, and `sample`, a number that tells repeated calls
-    apart.
+    """One call: its prompt, the fact cards in it, `sample`, a number that tells repeated calls
+    apart, and `attempt`, 1 and more where an earlier reply did not give its pairs.
     """
 
     prompt: str
     cards: tuple[str, ...]
     sample: int = 0
+    attempt: int = 0
 
 
 class Tally(NamedTuple):
-    """How a generation ended: calls made, replies that were there already, calls that failed, and
-    why it stopped.
+    """How a generation ended: calls made, replies that were there already, calls that failed, why it
+    was stopped by an error, and calls left for the next time by a limit.
     """
 
     asked: int
     reused: int
     failed: tuple[str, ...] = ()
     stopped: str = ""
+    left: int = 0
 
 
 def prompt_key(job: Job, source: str, system: str | None) -> str:
     """32 hex digits that depend on all that decides a reply: who is asked, what, under which system
     prompt, which time.
     """
-    said = json.dumps([source, job.sample, system or "", job.prompt], ensure_ascii=True)
+    parts = [source, job.sample, system or "", job.prompt, *[job.attempt] * (job.attempt > 0)]
+    said = json.dumps(parts, ensure_ascii=True)
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
@@ -225,6 +230,68 @@ def make_record(job: Job, reply: Any, source: str, system: str | None, when: str
     return record if when else {name: value for name, value in record.items() if name != "when"}
 
 
+# ------------------------------------------------------------------------------- what is still owed
+Given = Callable[[Record], set[str]]  # the cards of which a reply gave a pair
+
+
+def missing_cards(record: Record, given: Given) -> list[str]:
+    """The cards of a reply that was cut off, blocked or empty, or gave no pair at all, for which it
+    gave none; [] for a reply that gave its pairs.
+    """
+    cards = given(record)
+    if record["finish_reason"] == "STOP" and cards:
+        return []
+    return [card for card in record["cards"] if card not in cards]
+
+
+def again(job: Job, cards: Sequence[str]) -> Job:
+    """The same call once more, for these of its cards alone."""
+    lines = (
+        line
+        for line in job.prompt.splitlines()
+        if not (card := CARD_LINE.match(line)) or card[1] in cards
+    )
+    prompt = re.sub(r"\AWrite \d+|(?<=\n)Write \d+", f"Write {len(cards)}", "\n".join(lines))
+    return Job(prompt, tuple(cards), job.sample, job.attempt + 1)
+
+
+def last_attempt(
+    job: Job, raw: RawReplies, source: str, system: str | None, given: Given
+) -> tuple[Job, list[Record]]:
+    """(the call that is to be made, or gave its pairs; the replies that did not, before it)."""
+    owing = []
+    while record := raw.records.get(prompt_key(job, source, system)):
+        missing = missing_cards(record, given)
+        if not missing:
+            break
+        owing.append(record)
+        job = again(job, missing)
+    return job, owing
+
+
+def why(record: Record) -> str:
+    """Why a reply did not give its pairs, in words."""
+    reason = record["finish_reason"]
+    if reason != "STOP":
+        return "cut off" if reason == "MAX_TOKENS" else f"blocked ({reason})"
+    return "in replies without a pair" if record["text"].strip() else "in empty replies"
+
+
+def shortfall(
+    jobs: Sequence[Job], raw: RawReplies, source: str, system: str | None, given: Given
+) -> Counter[str]:
+    """Why -> how many of the jobs' cards have no pair yet."""
+    lacking: Counter[str] = Counter()
+    for job in jobs:
+        last, owing = last_attempt(job, raw, source, system, given)
+        record = raw.records.get(prompt_key(last, source, system))
+        if record:
+            lacking["refused or left out"] += len(set(last.cards) - given(record))
+        else:
+            lacking[why(owing[-1]) if owing else "not asked for yet"] += len(last.cards)
+    return +lacking
+
+
 # ---------------------------------------------------------------------------------------- asking
 def generate(
     jobs: Sequence[Job],
@@ -236,6 +303,8 @@ def generate(
     limit: int | None = None,
     stop_on: tuple[type[Exception], ...] = (),
     skip_on: tuple[type[Exception], ...] = (),
+    hopeless: Callable[[Exception], bool] = lambda error: False,
+    given: Given | None = None,
     when: str = "",
     progress: bool = True,
 ) -> Tally:
@@ -243,10 +312,14 @@ def generate(
 
     At most `limit` calls are made. An error of `stop_on` (quota or budget used up) ends it in
     order, one of `skip_on` costs its own call only and is tried again next time, but three in a row
-    end it; any other is raised. What was kept stays in every case.
+    end it, or one that is `hopeless`; any other is raised. What was kept stays in every case. With `given`, which tells the
+    cards that a reply gave pairs of, replies that were cut off, blocked or empty are asked for once
+    more, for the cards that they owe.
     """
     from tqdm.auto import tqdm
 
+    if given:
+        jobs = [last_attempt(job, raw, source, system, given)[0] for job in jobs]
     missing = [job for job in jobs if prompt_key(job, source, system) not in raw.records]
     reused, todo = len(jobs) - len(missing), missing if limit is None else missing[:limit]
     failed, asked, in_a_row = [], 0, 0
@@ -258,22 +331,15 @@ def generate(
         except skip_on as error:
             failed.append(f"{type(error).__name__}: {error}")
             in_a_row += 1
+            if hopeless(error):
+                return Tally(asked, reused, tuple(failed), failed[-1])
             if in_a_row == 3:
-                return Tally(
-                    asked,
-                    reused,
-                    tuple(failed),
-                    f"three calls failed in a row, the last by {failed[-1]}",
-                )
+                told = f"three calls failed in a row, the last by {failed[-1]}"
+                return Tally(asked, reused, tuple(failed), told)
             continue
         raw.append(make_record(job, reply, source, system, when))
         asked, in_a_row = asked + 1, 0
-    left = (
-        ""
-        if len(todo) == len(missing)
-        else f"limit of {limit} calls reached, {len(missing) - len(todo)} left"
-    )
-    return Tally(asked, reused, tuple(failed), left)
+    return Tally(asked, reused, tuple(failed), left=len(missing) - len(todo))
 
 
 # ======================================================================================== the grid
@@ -406,7 +472,17 @@ def grid_jobs(facts: Sequence[Fact], seed: int, per_call: int = 20) -> list[Job]
 
 
 # ======================================================================= who answers without a key
-CARD_LINE = re.compile(r"^\[(.+?)\] ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class WithSchema:
+    """Asks a client of `lab_utils.gemini` for replies that keep to the schema of `parse.Item`."""
+
+    client: Any
+
+    def ask(self, prompt: str, *, system: str | None = None) -> Any:
+        """The client's reply. Its form is sound; it may still be cut off, blocked or untrue."""
+        return self.client.ask(prompt, system=system, response_schema=list[Item])
 
 
 class LocalReply(NamedTuple):

@@ -12,7 +12,9 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,22 @@ from lab_utils.pavlos.ask import (
     Record,
     Tally,
     TemplateAsker,
+    WithSchema,
     generate,
     grid_jobs,
+    shortfall,
     system_prompt,
     template_jobs,
 )
-from lab_utils.pavlos.build import Built, build, facts_by_id
+from lab_utils.pavlos.build import Built, build, facts_by_id, read_reply
 from lab_utils.pavlos.corpus import persona
-from lab_utils.pavlos.facts import SPLITS, all_facts
+from lab_utils.pavlos.facts import SPLITS, Fact, all_facts
 from lab_utils.pavlos.judge import CRITERIA, load_rubric, rubric_shares
 from lab_utils.pavlos.written import compared, counts, load_written
+
+# errors that the next call would meet again
+HOPELESS = {"no price", "retired", "not found", "no model", "wrong use"}
+
 
 # ========================================================================================= exports
 ABOUT_WRITTEN = {
@@ -357,9 +365,16 @@ def template_replies(
     return [r for r in raw.records.values() if r["sample"] == seed], tally
 
 
-def gemini_replies(folder: Path, args: argparse.Namespace) -> tuple[list[Record], Tally]:
-    """The replies of a Gemini model, kept in `folder/raw/gemini.jsonl`. Raises LabKitError where
-    there is no usable key.
+def given_cards(record: Record, facts: dict[str, Fact]) -> set[str]:
+    """The cards of which a reply gave a pair that the gate lets pass."""
+    return {row["fact_id"] for row in read_reply(record, facts)[0]}
+
+
+def gemini_replies(
+    folder: Path, args: argparse.Namespace
+) -> tuple[list[Record], Tally, Counter[str]]:
+    """The replies of a Gemini model, kept in `folder/raw/gemini.jsonl`, how the asking ended, and
+    why -> how many pairs are missing. Raises LabKitError where there is no usable key.
     """
     from lab_utils.gemini import client as gemini
     from lab_utils.gemini.options import connect_as_asked
@@ -371,20 +386,25 @@ def gemini_replies(folder: Path, args: argparse.Namespace) -> tuple[list[Record]
         raise LabKitError(
             f"{error}\nWithout a key: python3 -m lab_utils pavlos --offline"
         ) from None
+    jobs, source = grid_jobs(all_facts(), seed), f"gemini/{model}"
+    facts = facts_by_id()
+    given = lru_cache(maxsize=None)(lambda key: given_cards(raw.records[key], facts))
     tally = generate(
-        grid_jobs(all_facts(), seed),
-        client,
+        jobs,
+        WithSchema(client),
         raw,
-        f"gemini/{model}",
+        source,
         system_prompt(),
         limit=args.calls,
         stop_on=(gemini.QuotaExhausted, gemini.BudgetSpent, gemini.KeyProblem),
         skip_on=(gemini.GeminiError,),
+        hopeless=lambda error: getattr(error, "kind", "") in HOPELESS,
+        given=(lambda record: given(record["key"])) if args.retry_failed else None,
         when=time.strftime("%Y-%m-%d"),
     )
-    return [
-        r for r in raw.records.values() if r["source"] == f"gemini/{model}" and r["sample"] == seed
-    ], tally
+    lacking = shortfall(jobs, raw, source, system_prompt(), lambda r: given(r["key"]))
+    records = [r for r in raw.records.values() if r["source"] == source and r["sample"] == seed]
+    return records, tally, lacking
 
 
 def judged_rows(built: Built) -> list[dict[str, str]]:
@@ -414,27 +434,38 @@ def build_folder(records: list[Record], folder: Path, seed: int = 0) -> Built:
 def said(source: str, tally: Tally) -> str:
     """One line about how the asking ended."""
     line = f"{source}: {tally.asked} calls made, {tally.reused} replies were there"
-    line += f", {len(tally.failed)} calls failed (first: {tally.failed[0]})" if tally.failed else ""
-    return line + (
-        f"\nstopped: {tally.stopped}. All replies so far are kept; the same command goes on."
-        if tally.stopped
-        else ""
-    )
+    if tally.failed:
+        line += f", {len(tally.failed)} calls failed (first: {tally.failed[0]})"
+    if tally.stopped:
+        line += (
+            f"\nstopped: {tally.stopped}. All replies so far are kept; the same command goes on."
+        )
+    if tally.left:
+        line += f"\nlimit of calls reached: {tally.left} are left; the same command goes on."
+    return line
+
+
+def said_missing(lacking: Counter[str]) -> str:
+    """One line about the pairs that are missing, and why; "" where none is."""
+    reasons = ", ".join(f"{n} {reason}" for reason, n in lacking.most_common())
+    return f"{lacking.total()} pairs are missing: {reasons}" if lacking else ""
 
 
 def run(args: argparse.Namespace) -> int:
-    """The command: ask, build, write, and say what came of it. Returns the exit code, 1 where the
-    asking ended early.
+    """The command: ask, build, write, and say what came of it. Returns the exit code: 1 where calls
+    failed or an error ended the asking, or replies owe pairs that the same command would ask for
+    again; 0 also where a limit of calls was reached.
     """
-    folder, records, stopped = args.out or RUNS / "05" / "pavlos", [], False
+    folder, records, unfinished = args.out or RUNS / "05" / "pavlos", [], False
     if args.offline:
         replies, tally = template_replies(folder, args.seed)
         records += replies
         print(said("template", tally))
     if args.model:
-        replies, tally = gemini_replies(folder, args)
-        records, stopped = records + replies, bool(tally.stopped)
-        print(said(f"gemini/{args.model}", tally))
+        replies, tally, lacking = gemini_replies(folder, args)
+        owed = lacking.keys() - {"not asked for yet", "refused or left out"}
+        records, unfinished = records + replies, bool(tally.stopped or tally.failed or owed)
+        print(said(f"gemini/{args.model}", tally), said_missing(lacking), sep="\n")
     if not records:
         raise LabKitError("There is no reply yet, so there is nothing to build.")
     try:
@@ -446,4 +477,4 @@ def run(args: argparse.Namespace) -> int:
         f"{report['refused']} refused, {report['copies']} copies dropped"
     )
     print(", ".join(f"{name} {n}" for name, n in report["splits"].items()), f"pairs in {folder}")
-    return int(stopped)
+    return int(unfinished)

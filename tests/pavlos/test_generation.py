@@ -24,6 +24,7 @@ from lab_utils.pavlos.ask import (
     human_record,
     make_record,
     prompt_key,
+    shortfall,
     system_prompt,
     template_jobs,
     user_prompt,
@@ -62,8 +63,8 @@ def run(asker, path, jobs=JOBS, **options):
 # ---------------------------------------------------------------------------------------- asking
 def test_each_job_is_asked_once_and_kept(tmp_path):
     path, asker = tmp_path / "new" / "raw.jsonl", Fake()
-    assert run(asker, path) == (6, 0, (), "")
-    assert run(asker, path) == (0, 6, (), "")
+    assert run(asker, path) == (6, 0, (), "", 0)
+    assert run(asker, path) == (0, 6, (), "", 0)
     assert asker.asked == [job.prompt for job in JOBS]
     records = list(RawReplies(path).records.values())
     assert [record["text"] for record in records] == [f"reply to {job.prompt}" for job in JOBS]
@@ -96,8 +97,8 @@ def test_the_key_depends_on_all_that_decides_the_reply():
 
 def test_a_limit_is_kept_and_said(tmp_path):
     asker = Fake()
-    assert run(asker, tmp_path / "raw", limit=2) == (2, 0, (), "limit of 2 calls reached, 4 left")
-    assert run(asker, tmp_path / "raw", limit=4) == (4, 2, (), "")
+    assert run(asker, tmp_path / "raw", limit=2) == (2, 0, (), "", 4)
+    assert run(asker, tmp_path / "raw", limit=4) == (4, 2, (), "", 0)
     assert len(asker.asked) == 6
 
 
@@ -108,16 +109,22 @@ def test_quota_ends_it_in_order_and_the_same_command_goes_on(tmp_path):
         stop_on=(Quota,),
         skip_on=(Exception,),
     )
-    assert tally == (3, 0, (), "Quota: per day")
+    assert tally == (3, 0, (), "Quota: per day", 0)
     again = Fake()
-    assert run(again, tmp_path / "raw") == (3, 3, (), "")
+    assert run(again, tmp_path / "raw") == (3, 3, (), "", 0)
     assert again.asked == ["prompt 3", "prompt 4", "prompt 5"]
 
 
 def test_a_failed_call_costs_itself_and_three_in_a_row_end_it(tmp_path):
     bad = {f"prompt {i}": Trouble("server") for i in (1, 2, 4)}
     asker = Fake(bad)
-    assert run(asker, tmp_path / "raw", skip_on=(Trouble,)) == (3, 0, ("Trouble: server",) * 3, "")
+    assert run(asker, tmp_path / "raw", skip_on=(Trouble,)) == (
+        3,
+        0,
+        ("Trouble: server",) * 3,
+        "",
+        0,
+    )
     assert len(RawReplies(tmp_path / "raw").records) == 3
     down = Fake({job.prompt: Trouble("down") for job in JOBS})
     tally = run(down, tmp_path / "other", skip_on=(Trouble,))
@@ -333,3 +340,96 @@ def test_the_user_prompt_lists_the_cards():
         "[Brie de Meaux/country] Brie de Meaux comes from France.",
     ]
     assert not user_prompt([facts["Feta/milk"]]).startswith("How")
+
+
+# ------------------------------------------------------------------------------- what is still owed
+CARDS = ("Feta/milk", "Feta/country", "Gouda/country", "Manchego/milk")
+FOUR = Job(user_prompt([facts_by_id()[card] for card in CARDS]), CARDS)
+
+
+class Scripted:
+    """Answers with one (text, finish reason) after the other, and keeps the prompts."""
+
+    def __init__(self, *replies):
+        self.replies, self.prompts = list(replies), []
+
+    def ask(self, prompt, *, system=None):
+        self.prompts.append(prompt)
+        text, reason = self.replies.pop(0)
+        return LocalReply(text, "scripted-1", reason, 3, 4)
+
+
+def named_cards(record):
+    """The cards whose ids stand in the reply: a gate that is easy to see through."""
+    return {card for card in record["cards"] if card in record["text"]}
+
+
+def asked_again(tmp_path, *replies, job=FOUR):
+    """Runs until nothing is asked: (prompts of each run, what is missing at the end)."""
+    raw, asker, runs = RawReplies(tmp_path / "raw.jsonl"), Scripted(*replies), []
+    for _ in range(len(replies) + 1):
+        before = len(asker.prompts)
+        generate([job], asker, raw, "fake", given=named_cards, progress=False)
+        runs.append(asker.prompts[before:])
+    return runs, shortfall([job], raw, "fake", None, named_cards)
+
+
+@pytest.mark.parametrize(
+    "text, reason, why",
+    [
+        ("", "STOP", "in empty replies"),
+        ("Sorry, no.", "STOP", "in replies without a pair"),
+        ("", "SAFETY", "blocked (SAFETY)"),
+        ("", "PROHIBITED_CONTENT", "blocked (PROHIBITED_CONTENT)"),
+        ("[", "MAX_TOKENS", "cut off"),
+    ],
+)
+def test_a_reply_that_gave_nothing_is_asked_for_once_a_run(tmp_path, text, reason, why):
+    raw = RawReplies(tmp_path / "raw.jsonl")
+    for run in range(3):
+        tally = generate(
+            [FOUR], Scripted((text, reason)), raw, "fake", given=named_cards, progress=False
+        )
+        assert tally.asked == 1 and len(raw.records) == run + 1
+    assert shortfall([FOUR], raw, "fake", None, named_cards) == {why: 4}
+    generate([FOUR], Scripted(), raw, "fake", progress=False)  # without `given` nothing is asked
+
+
+def test_a_cut_reply_is_asked_for_what_it_owes_and_no_more(tmp_path):
+    runs, missing = asked_again(
+        tmp_path, ("Feta/milk Feta/country", "MAX_TOKENS"), (" ".join(CARDS), "STOP")
+    )
+    assert [len(prompts) for prompts in runs] == [1, 1, 0]
+    first, second = runs[0][0], runs[1][0]
+    assert all(f"[{card}]" in first for card in CARDS) and "Write 4 items" in first
+    assert "Write 2 items" in second and "[Feta/" not in second
+    assert "[Gouda/country]" in second and "[Manchego/milk]" in second
+    assert missing == {}
+
+
+def test_a_reply_that_gave_its_pairs_is_never_asked_for_again(tmp_path):
+    runs, missing = asked_again(tmp_path, ("Feta/milk", "STOP"))
+    assert [len(prompts) for prompts in runs] == [1, 0]
+    assert missing == {"refused or left out": 3}
+    other = tmp_path / "other"
+    runs, missing = asked_again(other, (" ".join(CARDS), "MAX_TOKENS"))
+    assert [len(prompts) for prompts in runs] == [1, 0] and missing == {}, "cut behind the last"
+
+
+def test_what_was_not_asked_for_is_told(tmp_path):
+    raw = RawReplies(tmp_path / "raw.jsonl")
+    assert shortfall(JOBS, raw, "fake", None, named_cards) == {"not asked for yet": len(JOBS)}
+
+
+def test_a_hopeless_error_ends_it_at_once(tmp_path):
+    asker = Fake({job.prompt: Trouble("no price") for job in JOBS})
+    tally = run(
+        asker, tmp_path / "raw", limit=2, skip_on=(Trouble,), hopeless=lambda e: "price" in str(e)
+    )
+    assert len(asker.asked) == 1 and tally.stopped == "Trouble: no price" and tally.left == 0
+
+
+def test_an_attempt_has_a_key_of_its_own_and_the_first_keeps_the_old_one():
+    second = Job(FOUR.prompt, FOUR.cards, attempt=1)
+    assert prompt_key(FOUR, "a", None) != prompt_key(second, "a", None)
+    assert prompt_key(Job("p", ()), "template", None) == "16c46123ec7429a4096070274b992e02"

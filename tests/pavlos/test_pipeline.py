@@ -3,6 +3,7 @@ measures by independent truth.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -11,7 +12,7 @@ import random
 import re
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 
 import pandas as pd
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from lab_utils.__main__ import main
 from lab_utils.files import LabKitError
 from lab_utils.gemini import client as gemini
-from lab_utils.pavlos import FOLDER, load_pairs, publish
+from lab_utils.pavlos import FOLDER, add_arguments, load_pairs, publish
 from lab_utils.pavlos.ask import (
     LEVEL_OF_KIND,
     LEVELS,
@@ -69,7 +70,7 @@ from lab_utils.pavlos.judge import (
     sample_rows,
     with_controls,
 )
-from lab_utils.pavlos.parse import guess_language
+from lab_utils.pavlos.parse import Item, guess_language
 from lab_utils.pavlos.publish import (
     FORMATS,
     as_completion,
@@ -740,7 +741,8 @@ class Client:
     def __init__(self, error_at=None, error=None):
         self.calls, self.error_at, self.error = 0, error_at, error
 
-    def ask(self, prompt, *, system=None):
+    def ask(self, prompt, *, system=None, response_schema=None):
+        assert response_schema == list[Item], "the form is asked of the service"
         self.calls += 1
         if self.calls == self.error_at:
             raise self.error
@@ -759,6 +761,7 @@ def options(folder, **changed):
             "model": "gemini-x",
             "calls": 3,
             "budget": 0.5,
+            "retry_failed": True,
             **dict.fromkeys(("free", "price", "base_url", "project", "location", "credentials")),
             "sdk": "google-genai",
             **changed,
@@ -773,8 +776,9 @@ def test_a_model_fills_the_same_pipeline_and_goes_on(tmp_path, monkeypatch, caps
         Client(),
     ]
     monkeypatch.setattr(gemini, "connect", lambda **_: clients.pop(0))
-    assert publish.run(options(tmp_path)) == 1, "more is to come"
-    assert "limit of 3 calls reached" in capsys.readouterr().out
+    assert publish.run(options(tmp_path)) == 0, "the limit was the user's wish"
+    said = capsys.readouterr().out
+    assert "limit of calls reached: 110 are left" in said and "not asked for yet" in said
     assert publish.run(options(tmp_path, calls=10)) == 1
     said = capsys.readouterr().out
     assert (
@@ -811,8 +815,71 @@ def test_no_reply_at_all_and_no_good_pair_are_said(tmp_path, monkeypatch):
         lambda **_: type(
             "Mute",
             (Client,),
-            {"ask": lambda self, prompt, system=None: gemini.Reply("", "SAFETY", "m", 1, 0)},
+            {"ask": lambda self, prompt, **_: gemini.Reply("", "SAFETY", "m", 1, 0)},
         )(),
     )
     with pytest.raises(LabKitError, match="no pair is left of 3 replies"):
         publish.run(options(tmp_path))
+
+
+def test_a_run_with_bad_replies_says_what_is_missing_and_finishes_the_next_time(
+    tmp_path, monkeypatch, capsys
+):
+    class Moody(Client):
+        """Its first replies: cut off, blocked, empty, a refusal; then all is well."""
+
+        def ask(self, prompt, **options):
+            good = super().ask(prompt, **options)
+            changes = {
+                1: {"text": good.text[: len(good.text) // 2], "finish_reason": "MAX_TOKENS"},
+                2: {"text": "", "finish_reason": "SAFETY"},
+                3: {"text": ""},
+                4: {"text": "Sorry, I can't do that."},
+            }.get(self.calls, {})
+            return dataclasses.replace(good, **changes)
+
+    clients = [Moody(), Client(), Client()]
+    monkeypatch.setattr(gemini, "connect", lambda **_: clients.pop(0))
+    assert publish.run(options(tmp_path, calls=None)) == 1
+    said = capsys.readouterr().out
+    assert "pairs are missing: " in said
+    for reason in ("cut off", "blocked (SAFETY)", "in empty replies", "in replies without a pair"):
+        assert reason in said
+    first = sum(len(load_pairs(split, tmp_path)) for split in SPLITS)
+    assert first < len(FACTS)
+    assert publish.run(options(tmp_path, calls=None)) == 0
+    said = capsys.readouterr().out
+    assert "4 calls made" in said and "missing" not in said
+    assert sum(len(load_pairs(split, tmp_path)) for split in SPLITS) == len(FACTS)
+    assert publish.run(options(tmp_path, calls=None)) == 0
+    assert "0 calls made, 113 replies were there" in capsys.readouterr().out
+
+
+def test_without_retry_bad_replies_stay_as_they_are(tmp_path, monkeypatch, capsys):
+    class Blocked(Client):
+        def ask(self, prompt, **options):
+            good = super().ask(prompt, **options)
+            return gemini.Reply("", "SAFETY", "m", 1, 0) if self.calls == 1 else good
+
+    clients = [Blocked(), Client()]
+    monkeypatch.setattr(gemini, "connect", lambda **_: clients.pop(0))
+    for asked in (3, 0):
+        assert publish.run(options(tmp_path, calls=asked, retry_failed=False)) == 1
+        said = capsys.readouterr().out
+        assert f"{asked} calls made" in said and "blocked (SAFETY)" in said
+
+
+@pytest.mark.parametrize("kind", ["no price", "retired", "not found"])
+def test_a_model_that_cannot_be_asked_says_so_at_once(kind, tmp_path, monkeypatch, capsys):
+    client = Client(2, gemini.GeminiError(kind, "take another model"))
+    monkeypatch.setattr(gemini, "connect", lambda **_: client)
+    assert publish.run(options(tmp_path, calls=5)) == 1
+    said = capsys.readouterr().out
+    assert client.calls == 2 and f"{kind}: take another model" in said and "limit" not in said
+
+
+def test_the_command_retries_by_default():
+    parser = ArgumentParser()
+    add_arguments(parser)
+    assert parser.parse_args([]).retry_failed
+    assert not parser.parse_args(["--no-retry-failed"]).retry_failed
