@@ -142,7 +142,7 @@ def as_image(drawn: Picture, width: int = 1060) -> Picture:
 def text(
     x: float,
     y: float,
-    content: str,
+    content: object,
     size: int = 20,
     color: str = BLACK,
     anchor: str = "start",

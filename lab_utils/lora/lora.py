@@ -14,7 +14,8 @@ matrices the best that rank r can do is the truncated singular value decompositi
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,16 +61,15 @@ class LoRALinear(nn.Module):
         self.scaling = alpha / math.sqrt(rank) if use_rslora else alpha / rank
         self.dropout = nn.Dropout(dropout)
         # a buffer: a saved merged layer knows that it is merged
+        self.merged: Tensor
         self.register_buffer("merged", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_in) -> (..., n_out). Dropout falls on the adapter's input only."""
         y = self.base(x)
-        return (
-            y
-            if self.merged
-            else y + self.scaling * (self.dropout(x) @ self.lora_a.T @ self.lora_b.T)
-        )
+        if self.merged:
+            return y
+        return y + self.scaling * (self.dropout(x) @ self.lora_a.T @ self.lora_b.T)
 
     def delta(self) -> Tensor:
         """The update scaling * B A, (n_out, n_in)."""
@@ -133,7 +133,7 @@ def check_rank(rank: int, n_out: int, n_in: int) -> None:
 
 
 def add_lora(
-    model: nn.Module, targets: Iterable[str], rank: int, alpha: float, seed: int = 0, **options
+    model: nn.Module, targets: Iterable[str], rank: int, alpha: float, seed: int = 0, **options: Any
 ) -> nn.Module:
     """Freeze the model and put a LoRALinear around each layer whose last name is a target.
 
@@ -286,7 +286,9 @@ def frozen_layer(n_out: int, n_in: int, generator: torch.Generator) -> nn.Linear
     return layer
 
 
-def train_adapter(layer: LoRALinear, loss_of, steps: int, learning_rate: float) -> float:
+def train_adapter(
+    layer: LoRALinear, loss_of: Callable[[LoRALinear], Tensor], steps: int, learning_rate: float
+) -> float:
     """Train A and B with Adam on `loss_of(layer)`; the last loss.
 
     The rate falls along a cosine.

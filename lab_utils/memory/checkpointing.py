@@ -23,7 +23,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -370,7 +370,7 @@ def compare_plans(n: int, activation: int = 1, inside: int = 0) -> list[Point]:
         extra = choose(n, limit - activation)[0] - n
         if extra < fewest:
             fewest = extra
-            points.append(Point("optimal", limit, extra))
+            points.append(Point("optimal", limit, int(extra)))
     return points
 
 
@@ -387,14 +387,15 @@ class SavedBytes:
     def __init__(self, ignore: Iterable[Tensor] = ()):
         # the storages themselves: an address that is freed may be given to a tensor that counts
         self.ignored = {s.data_ptr(): s for s in (tensor.untyped_storage() for tensor in ignore)}
-        self.now, self.peak, self._holders = 0, 0, {}
+        self.now, self.peak = 0, 0
+        self._holders: dict[int, int] = {}  # address of a storage -> saved tensors that use it
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self.hold, lambda held: held.tensor)
 
     def __enter__(self) -> SavedBytes:
         self._hooks.__enter__()
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._hooks.__exit__(*error)
 
     def hold(self, tensor: Tensor) -> _Held:
@@ -464,8 +465,10 @@ class _TrainingStep:
 
     def __init__(self, layers: Sequence[Layer], x: Tensor, loss_function: Layer, saved: SavedBytes):
         self.layers, self.loss_function, self.saved = layers, loss_function, saved
-        self.kept, self.graphs = {0: saved.hold(x.detach())}, {}
-        self.loss = self.gradient = None
+        self.kept = {0: saved.hold(x.detach())}
+        self.graphs: dict[int, tuple[Tensor, Tensor]] = {}
+        self.gradient: Tensor | None = None
+        self.loss = x.new_zeros(())  # until the first backward step
 
     def do(self, event: Event) -> int:
         """Carry one event out and return the bytes kept after it."""

@@ -163,7 +163,8 @@ def adapter_tensors(config: PreTrainedConfig, classifier: bool) -> list[int]:
 
 def shape_of(layer: nn.Module) -> Shape:
     """(out, in) of a linear layer; GPT-2's Conv1D is stored as (in, out)."""
-    first, second = layer.weight.shape
+    weight = layer.get_parameter("weight")
+    first, second = weight.shape
     return (first, second) if hasattr(layer, "in_features") else (second, first)
 
 

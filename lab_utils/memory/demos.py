@@ -42,17 +42,15 @@ def architecture_of(model: str) -> Architecture:
     return LECTURE_10B if model == LECTURE else architecture_named(model)
 
 
-def draw_training(model: str, sequence: int, room: int = 0, **choices) -> Picture:
+def draw_training(model: str, sequence: int, room: int = 0, **choices: Any) -> Picture:
     """The ledger of a plan, drawn.
 
     A sequence longer than the model's positions is cut to them, and the title says so.
     """
     architecture = architecture_of(model)
     most = architecture.max_positions or sequence
-    plan = Plan(
-        sequence=min(sequence, most),
-        **{name: None if value == BY_ITSELF else value for name, value in choices.items()},
-    )
+    given: dict[str, Any] = {n: None if v == BY_ITSELF else v for n, v in choices.items()}
+    plan = Plan(sequence=min(sequence, most), **given)
     cut = f" (no more than {most} positions)" if sequence > most else ""
     how = plan.method if plan.full else f"{plan.method}, rank {plan.rank}"
     again = ", checkpointing" if plan.checkpointing else ""
@@ -94,7 +92,7 @@ UNITS = {"batch": "batch (sequences)", "sequence": "sequence (tokens)"}
 CHECKS = {"master": "float32 master copy", "checkpointing": "gradient checkpointing"}
 
 
-def control_for(name: str, value):
+def control_for(name: str, value: Any) -> Any:
     """The control of one assumption, labelled, set to `value`."""
     if name in DROPDOWNS:
         control = ipywidgets.Dropdown(options=list(DROPDOWNS[name]), value=value, description=name)
@@ -109,7 +107,7 @@ def control_for(name: str, value):
     return control
 
 
-def training_calculator(**start) -> Demo:
+def training_calculator(**start: Any) -> Demo:
     """Model, method, types, optimizer, batch, sequence, checkpointing in; gigabytes and cards out.
 
     It starts at the lecture's example, full fine-tuning in FP16, but for the assumptions given by

@@ -96,7 +96,8 @@ def simulate(requests: Iterable[Request], n_pages: int, capacity: int) -> list[M
 
 def _answer(request: Request, before: Moment, n_pages: int, capacity: int) -> Moment:
     kind, amount = request
-    reserved, on_gpu, moved_in = before.reserved, before.on_gpu, ()
+    reserved, on_gpu = before.reserved, before.on_gpu
+    moved_in: tuple[int, ...] = ()
     if (
         amount < 0
         or (kind == "touch" and amount >= n_pages)

@@ -2,7 +2,7 @@
 come in, pictures go out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab_utils.drawing import style
 from lab_utils.drawing.style import (
@@ -626,7 +626,10 @@ def room_figure(
 
 # ------------------------------------------------------------------------------ what a model weighs
 def memory_picture(
-    title: str, sizes: dict[str, float], cards: dict[str, float], fitting: dict[str, list[str]]
+    title: str,
+    sizes: Mapping[str, float],
+    cards: Mapping[str, float],
+    fitting: Mapping[str, list[str]],
 ) -> Picture:
     """Gigabytes of each scheme as bars, cards as lines, and the smallest card that each fits on."""
     smallest = {

@@ -8,6 +8,7 @@ whole tensor that brings those scales into E4M3's range.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def e4m3_scale(absmax: Tensor) -> Tensor:
     return rounded.clamp(min=smallest) * tensor_scale
 
 
-def _quantize(x: Tensor, block_size: int, scale_of) -> Microscaled:
+def _quantize(x: Tensor, block_size: int, scale_of: Callable[[Tensor], Tensor]) -> Microscaled:
     x = check_values(x)
     scales = scale_of(blockwise_absmax(x, min(block_size, x.numel())))
     blocks = split_into_blocks(x, min(block_size, x.numel()))

@@ -252,7 +252,7 @@ def rmse_figure(table: dict[str, dict[str, float]]) -> Picture:
     axes.set_xticks([j + width * (len(formats) - 1) / 2 for j in range(len(table))], list(table))
     axes.set(ylabel="RMSE / best RMSE")
     axes.legend(ncols=len(formats), loc="upper center", bbox_to_anchor=(0.5, 1.2))
-    winners = ", ".join(f"{name}: {min(row, key=row.get)}" for name, row in table.items())
+    winners = ", ".join(f"{name}: {min(row, key=lambda n: row[n])}" for name, row in table.items())
     return style.described(
         figure, f"RMSE of each format relative to the best. Winner on {winners}."
     )
