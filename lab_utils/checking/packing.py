@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_utils.checking.cells import defined, is_stub
 from lab_utils.checking.checks import all_exercises, card
 from lab_utils.start.lab import LabInfo
 
@@ -168,7 +169,7 @@ def read_colab() -> tuple[str, str]:
     return json.dumps(notebook, ensure_ascii=False, indent=1), f"{name} (as it stands in Colab)"
 
 
-def definitions(text: str, source: str) -> dict[str, ast.FunctionDef]:
+def definitions(text: str, source: str) -> dict[str, ast.stmt]:
     """{name: its last definition} for the functions in a notebook's cells. ValueError if the text
     is no notebook.
     """
@@ -179,39 +180,12 @@ def definitions(text: str, source: str) -> dict[str, ast.FunctionDef]:
         raise ValueError(
             f"{source} is no notebook, or was cut off. Open it in Jupyter, save it, and try again."
         ) from None
-    return {
-        node.name: node
-        for code in sources
-        for node in ast.walk(parsed(code))
-        if isinstance(node, ast.FunctionDef)
-    }
-
-
-def parsed(code: str) -> ast.AST:
-    """A cell's syntax tree, without its magic and shell lines; an empty one if it is still no
-    Python.
-    """
-    plain = "\n".join(
-        "" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines()
-    )
-    try:
-        return ast.parse(plain)
-    except SyntaxError:
-        return ast.Module([], [])
-
-
-def is_stub(function: ast.FunctionDef) -> bool:
-    """Whether a function does nothing but raise NotImplementedError."""
-    body = [
-        node
-        for node in function.body
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-    ]
-    return (
-        bool(body)
-        and isinstance(body[0], ast.Raise)
-        and "NotImplementedError" in ast.unparse(body[0])
-    )
+    found: dict[str, ast.stmt] = {}
+    for code in sources:  # the last one counts, but a stub never replaces a solution
+        for name, node in defined(code).items():
+            if name not in found or is_stub(found[name]) or not is_stub(node):
+                found[name] = node
+    return found
 
 
 # ------------------------------------------------------------------------------ what may be missing
@@ -237,7 +211,7 @@ def warnings(
     return tuple(sentence.format(", ".join(names)) for sentence, names in said.items() if names)
 
 
-def differs(function: Any, saved: ast.FunctionDef | None) -> bool:
+def differs(function: Any, saved: ast.stmt | None) -> bool:
     """Whether a function of this session has another code than the saved one. False if its source
     is not known.
     """

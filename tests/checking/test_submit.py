@@ -1,5 +1,6 @@
 """`submit()`: it finds the notebook, packs it as it is saved, and says what may be missing."""
 
+import ast
 import json
 import os
 import sys
@@ -11,7 +12,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lab_utils.checking import packing, submit
-from lab_utils.checking.packing import Submission, definitions, find_notebook, is_stub, parsed
+from lab_utils.checking.cells import is_stub
+from lab_utils.checking.packing import Submission, definitions, find_notebook
 from lab_utils.start.hardware import Hardware
 from lab_utils.start.lab import LabInfo
 
@@ -264,17 +266,31 @@ def test_the_last_definition_counts_and_broken_cells_do_no_harm():
 
 
 @pytest.mark.parametrize(
+    "before",
+    ["x = !ls", "g?", "!pip install \\\n  torch", "%timeit 1", "%%time", "%matplotlib inline", ""],
+)
+@pytest.mark.parametrize("solved", ["def f(x):\n    return 2 * x", "f = lambda x: 2 * x"])
+def test_what_ipython_alone_understands_hides_no_solution(before, solved):
+    stub = "def f(x):\n    raise NotImplementedError"
+    found = definitions(notebook_text(f"{before}\n{solved}", stub), "x")
+    assert "f" in found and not is_stub(found["f"])
+
+
+@pytest.mark.parametrize(
     "body, stub",
     [
         ("raise NotImplementedError", True),
         ("'''Doc.'''\n    raise NotImplementedError()", True),
+        ("pass", True),
+        ("...", True),
+        ("'''Doc.'''", True),
         ("return 1", False),
         ("raise ValueError", False),
         ("if x:\n        return 1\n    raise NotImplementedError", False),
     ],
 )
 def test_a_stub_is_what_does_nothing_but_raise(body, stub):
-    assert is_stub(parsed(f"def f(x):\n    {body}").body[0]) is stub
+    assert is_stub(ast.parse(f"def f(x):\n    {body}").body[0]) is stub
 
 
 def test_the_size_of_a_zip_that_is_gone_is_not_asked(tmp_path):

@@ -646,6 +646,7 @@ def test_nothing_for_instructors_is_in_the_edition(real):
         f"lab_utils/checking/{name}"
         for name in (
             "__init__.py",
+            "cells.py",
             "checks.py",
             "packing.py",
             "board.py",

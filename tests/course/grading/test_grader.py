@@ -516,8 +516,9 @@ def run_main(*words: object) -> int:
 )
 def test_what_is_not_there_is_said(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "in").mkdir()
     with pytest.raises(LabKitError, match=said):
-        run_main(tmp_path, tmp_path / "absent", "--out", tmp_path / "out", *words)
+        run_main(tmp_path / "in", tmp_path / "absent", "--out", tmp_path / "out", *words)
     if not words:
         printed = capsys.readouterr().out
         assert (
@@ -765,7 +766,7 @@ def test_every_way_to_build_a_constant_counts(tmp_path, light):
     assert used["an alias changed later"] == "whole notebook"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(sorted(WAYS)), min_size=1, max_size=3, unique=True))
 def test_any_of_them_together_count(light, tmp_path_factory, ways):
     folder = tmp_path_factory.mktemp("ways")

@@ -36,34 +36,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-NOT_PYTHON = {
-    "bash",
-    "sh",
-    "script",
-    "shell",
-    "system",
-    "sx",
-    "cmd",
-    "perl",
-    "ruby",
-    "html",
-    "HTML",
-    "javascript",
-    "js",
-    "latex",
-    "markdown",
-    "svg",
-    "SVG",
-    "bigquery",
-    "sql",
-    "R",
-}
+from lab_utils.checking.cells import CAPTURED, WRITE_FILE, is_stub, to_python
+
 BUILTIN_ERRORS = {
     name
     for name, thing in vars(builtins).items()
     if isinstance(thing, type) and issubclass(thing, BaseException)
 }
-CAPTURED, WRITE_FILE = "__captured__", "__write_file__"  # what %%capture and %%writefile become
 CELL_NAME = re.compile(r"<cell (\d+)>")
 FUTURE = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 
@@ -119,31 +98,6 @@ def read_cells(cells: list[str]) -> tuple[list[Statement], list[Failure]]:
                 flags |= sum(FUTURE.get(alias.name, 0) for alias in node.names)
             statements.append(analyse(node, number, name, flags))
     return without_stubs(statements), failures
-
-
-def to_python(source: str) -> str:
-    """A cell without what only IPython understands: `%%time` is taken off, `%%bash` empties the
-    cell, `%%writefile` and `%magic` are calls, `%%capture name` binds the name.
-    """
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    lines = source.lstrip("\ufeff").splitlines()
-    for i, line in enumerate(lines):
-        if line.strip() and not line.startswith("%%"):
-            break
-        magic, *words = line[2:].split() or [""]
-        if magic in NOT_PYTHON:
-            return ""
-        if magic in ("writefile", "file") and words:
-            return f"{WRITE_FILE}({words[-1]!r}, {chr(10).join(lines[i + 1 :])!r}, {'-a' in words})"
-        names = [word for word in words if magic == "capture" and word.isidentifier()]
-        lines[i] = f"{names[0]} = {CAPTURED}" if names else ""  # the numbers of the others stay
-    source = "\n".join(lines)
-    try:
-        ast.parse(source)
-        return source
-    except SyntaxError:
-        return TransformerManager().transform_cell(source)
 
 
 def split_import(node: ast.stmt) -> Iterator[ast.stmt]:
@@ -217,20 +171,6 @@ def loop_names(node: ast.stmt) -> Iterator[str]:
         yield from (
             name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
         )
-
-
-def is_stub(function: ast.FunctionDef) -> bool:
-    """Whether a function was left as the lab gives it: nothing but `raise NotImplementedError`,
-    `pass` or `...`.
-    """
-    body = [
-        node
-        for node in function.body
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-    ]
-    if all(isinstance(node, ast.Pass) for node in body):
-        return True
-    return isinstance(body[0], ast.Raise) and "NotImplementedError" in ast.dump(body[0])
 
 
 def is_left_as_stub(statements: list[Statement], function: str) -> bool:
