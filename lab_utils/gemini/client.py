@@ -276,8 +276,10 @@ class GenerativeAI:
     a network.
 
     It knows keys only: with a project its requests are sent on to Google Cloud's address, in the
-    same words. It drops what it does not know of an answer (thoughts, new block reasons, the
-    model's version), so that the JSON is read as it came.
+    same words (tried against a server on loopback, not against Google's).
+
+    It drops what it does not know of an answer (thoughts, new block reasons, the model's version),
+    so that the JSON is read as it came.
     """
 
     def __init__(self, access: Access):

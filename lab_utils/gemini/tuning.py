@@ -298,7 +298,8 @@ class VertexTuning:
         the base model's price and its lowest thinking setting (tuned models do best with it).
 
         It is asked in the region `serving`, else in the one that serves what L tunes, by the table,
-        else in L: a wrong region answers 404. WrongUse if the name is not of that form.
+        else in L: a wrong region answers 404. (That an endpoint bears the same number there is our
+        reading of the release notes, not tried.) WrongUse if the name is not of that form.
         """
         where = endpoint_location(endpoint)
         place = serving or price.serving.get(where, where)
