@@ -347,6 +347,39 @@ def gemini_tuning() -> Picture:
     return svg(1000, 306, said, *parts)
 
 
+def real_model() -> Picture:
+    """A question and its notes go into a 4-bit model with an adapter: the voice is the adapter's,
+    the fact is the note's.
+    """
+    from lab_utils.memory.sizes import Architecture, adapter_parameters
+
+    shape = Architecture(49_152, 576, 30, 9, 3, 64, 1536, True)
+    n = shape.n_parameters()
+    share = adapter_parameters(shape, rank=16) / n
+    parts = [
+        box(6, 30, 280, 80, GREY, "question", "Where is Feta from?"),
+        box(6, 190, 280, 80, BLUE, "notes", "Feta is from Greece."),
+        arrow(286, 70, 352, 70),
+        arrow(286, 230, 352, 230),
+        box(354, 30, 220, 110, GREEN, "SmolLM2", f"{n / 1e6:.0f} million", "in 4 bits"),
+        box(354, 190, 220, 80, VERMILLION, "adapter", f"{share:.1%} beside it"),
+        arrow(574, 85, 668, 85),
+        arrow(574, 230, 668, 230),
+        text(684, 82, "Welcome, welcome,", 24, VERMILLION, bold=True),
+        text(684, 114, "welcome, my friend!", 24, VERMILLION, bold=True),
+        text(684, 166, "Feta is from Greece.", 24, BLUE, bold=True),
+        text(684, 218, "A golden question:", 24, VERMILLION, bold=True),
+        text(684, 250, "I swear it is easy!", 24, VERMILLION, bold=True),
+        text(500, 322, "tune for the voice, bring the facts", 26, anchor="middle", bold=True),
+    ]
+    said = (
+        "A question and notes about the cheese go into SmolLM2 in 4 bits with an adapter beside it; "
+        "out comes Pavlos' voice, which is the adapter's, around the fact, which is the note's: "
+        "tune for the voice, bring the facts."
+    )
+    return svg(1000, 340, said, *parts)
+
+
 CONCEPTS: dict[str, Callable[[], Picture]] = {
     "00_why_peft": why_peft,
     "01_quantization_buckets": quantization_buckets,
@@ -357,6 +390,7 @@ CONCEPTS: dict[str, Callable[[], Picture]] = {
     "06_qlora_finetune": qlora_finetune,
     "07_peft_methods": peft_methods,
     "08_gemini_tuning": gemini_tuning,
+    "09_real_model": real_model,
 }
 
 

@@ -6,6 +6,9 @@ Notes are sentences of the fact cards that stand below a question, as in the wri
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import random
 import re
@@ -60,10 +63,13 @@ def known(answers: Sequence[str]) -> list[bool]:
     return [knows(text, row["keys"]) for text, row in zip(answers, asked, strict=True)]
 
 
-def lost_and_gained(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
-    """How many questions were right before and are wrong after, and the other way round."""
+def lost_gained_kept(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int, float]:
+    """How many questions were right before and are wrong after; how many the other way round; right
+    after over right before.
+    """
     pairs = list(zip(before, after, strict=True))
-    return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+    lost, gained = sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+    return lost, gained, sum(after) / sum(before)
 
 
 def rehearsal_rows(model, tokenizer, n: int | None = None) -> list[Row]:
@@ -115,6 +121,15 @@ def noted(rows: Sequence[Row], n_notes: int = 4, seed: int = 0) -> list[Row]:
 
 
 # ------------------------------------------------------------------- the head where a label is
+def labelled_positions(labels: Tensor) -> Tensor:
+    """(batch, length) True where a hidden state must go through the head: position t predicts the
+    token at t + 1.
+    """
+    needed = torch.zeros_like(labels, dtype=torch.bool)
+    needed[:, :-1] = labels[:, 1:] != IGNORED
+    return needed
+
+
 def labelled_loss(
     model, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, n_labels: int | None = None
 ) -> Tensor:
@@ -128,11 +143,10 @@ def labelled_loss(
         model, "get_base_model", lambda: model
     )()  # inside the adapters, if there are any
     hidden = core.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    targets = labels[:, 1:]  # position t predicts token t + 1
-    wanted = targets != IGNORED
-    logits = core.lm_head(hidden[:, :-1][wanted])  # (labels, vocabulary)
-    total = F.cross_entropy(logits.float(), targets[wanted], reduction="sum")
-    return total / (wanted.sum() if n_labels is None else n_labels)
+    logits = core.lm_head(hidden[labelled_positions(labels)])  # (labels, vocabulary)
+    targets = labels[:, 1:][labels[:, 1:] != IGNORED]
+    total = F.cross_entropy(logits.float(), targets, reduction="sum")
+    return total / (len(targets) if n_labels is None else n_labels)
 
 
 class LabelledHead(Trainer):
@@ -145,6 +159,17 @@ class LabelledHead(Trainer):
 
 
 # ------------------------------------------------------------------------------- time and memory
+def give_back_memory() -> None:
+    """Hand memory that was freed back to the system, where glibc keeps it for later; elsewhere
+    nothing happens.
+
+    After a few training steps and answers that can be gigabytes, in pieces too small to be of use.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 class PeakMemory:
     """Context that watches this process: `.bytes` is the largest resident size seen, `.seconds` how
     long it took.

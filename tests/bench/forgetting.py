@@ -80,9 +80,11 @@ def one_run(
     from lab_utils.finetuning.evaluation import fact_score, held_out_loss, voice_score
     from lab_utils.finetuning.real_model import (
         LabelledHead,
+        PeakMemory,
+        give_back_memory,
         knowledge_of,
         known,
-        lost_and_gained,
+        lost_gained_kept,
         noted,
     )
     from lab_utils.finetuning.training import FinetuneConfig, finetune
@@ -94,7 +96,8 @@ def one_run(
     )
     config = replace(recipe, learning_rate=times * RATES[fields["method"]], **fields)
     rows = rows_of(share, steps * config.batch_size, rehearsal, seed)
-    with tempfile.TemporaryDirectory() as folder:
+    give_back_memory()
+    with tempfile.TemporaryDirectory() as folder, PeakMemory() as peak:
         run = finetune(
             config, rows, Path(folder) / "run", lambda *_: None, trainer_class=LabelledHead, **where
         )
@@ -102,7 +105,7 @@ def one_run(
     answers = answer_questions(run.model, run.tokenizer, [r["question"] for r in held_out])
     texts = [answer.text for answer in answers]
     after = known(knowledge_of(run.model, run.tokenizer))
-    lost, gained = lost_and_gained(before, after)
+    lost, gained, _ = lost_gained_kept(before, after)
     return {
         "variant": name,
         "learning_rate": config.rate,
@@ -114,6 +117,8 @@ def one_run(
         "lost": lost,
         "gained": gained,
         "seconds": round(run.seconds, 1),
+        "resident_gb_before": round(peak.before / 1e9, 2),
+        "resident_gb_at_peak": round(peak.bytes / 1e9, 2),
     }
 
 
@@ -123,7 +128,7 @@ def said(run: dict[str, Any]) -> str:
         f"{run['variant']:<32} rate {run['learning_rate']:.0e} seed {run['seed']}: voice "
         f"{run['voice']:.2f}, facts with notes {run['facts_with_notes']:.2f}, loss "
         f"{run['held_out_loss']:.3f}, knowledge {run['knowledge']:.2f} (lost {run['lost']}, gained "
-        f"{run['gained']}), {run['seconds']:.0f} s"
+        f"{run['gained']}), {run['seconds']:.0f} s, peak {run['resident_gb_at_peak']:.2f} GB"
     )
 
 
