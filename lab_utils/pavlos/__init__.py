@@ -12,17 +12,16 @@ code of ours.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from lab_utils.files import DATA, write_text
+from lab_utils.files import DATA, read_jsonl, write_jsonl
 
 FOLDER = DATA / "pavlos"
 COLUMNS = ("question", "answer", "fact_id", "kind", "source")
 
 
 def check_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows as given. Raises ValueError that names the first row with a missing or empty field."""
+    """The rows as given. ValueError names the first row with a missing or empty field."""
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ValueError(
@@ -48,7 +47,7 @@ def write_pairs(splits: dict[str, list[dict[str, str]]], folder: Path = FOLDER) 
     paths = []
     for split, rows in splits.items():
         path = folder / f"{split}.jsonl"
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_jsonl(path, rows)
         paths.append(path)
     return paths
 
@@ -62,18 +61,7 @@ def load_pairs(split: str, folder: Path = FOLDER) -> list[dict[str, str]]:
     path = folder / f"{split}.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: build it with 'python3 -m lab_utils pavlos'")
-    rows = []
-    # Not splitlines(): it also breaks at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1
-    ):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(
-                f"{path.name}, line {number} is not JSON ({error}): build the dataset again"
-            ) from error
-    return check_rows(rows)
+    return check_rows(read_jsonl(path))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -143,8 +143,8 @@ class Job:
 
 
 class Tally(NamedTuple):
-    """How a generation ended: calls made, replies that were there already, calls that failed, why it
-    was stopped by an error, and calls left for the next time by a limit.
+    """How a generation ended: calls made, replies that were there already, calls that failed, why
+    it was stopped by an error, and calls left for the next time by a limit.
     """
 
     asked: int
@@ -312,9 +312,9 @@ def generate(
 
     At most `limit` calls are made. An error of `stop_on` (quota or budget used up) ends it in
     order, one of `skip_on` costs its own call only and is tried again next time, but three in a row
-    end it, or one that is `hopeless`; any other is raised. What was kept stays in every case. With `given`, which tells the
-    cards that a reply gave pairs of, replies that were cut off, blocked or empty are asked for once
-    more, for the cards that they owe.
+    end it, or one that is `hopeless`; any other is raised. What was kept stays in every case. With
+    `given`, which tells the cards that a reply gave pairs of, replies that were cut off, blocked or
+    empty are asked for once more, for the cards that they owe.
     """
     from tqdm.auto import tqdm
 
@@ -344,9 +344,10 @@ def generate(
 
 # ======================================================================================== the grid
 LEVELS = {
-    "guest": "a guest at the counter, who wants to know where a cheese comes from, how it tastes and "
-    "what goes with it",
-    "student": "a student of cheese, who wants to know how it is made, sorted and what it looks like",
+    "guest": "a guest at the counter, who wants to know where a cheese comes from, how it tastes "
+    "and what goes with it",
+    "student": "a student of cheese, who wants to know how it is made, sorted and what it looks "
+    "like",
     "expert": "an expert, who asks for numbers, labels and the science of milk",
 }
 LEVEL_OF_KIND = {
@@ -366,7 +367,8 @@ QUESTION_TYPES = {
     "open": "with an open question that begins with what, which, where or how",
     "request": "with a request and no question word in front: tell me, describe, remind me",
     "yes or no": "with a question that could be answered by yes or no, and is answered in full",
-    "turned": "with the thing first and the question word behind it: Feta is made in which country?",
+    "turned": "with the thing first and the question word behind it: "
+    "Feta is made in which country?",
 }
 Cell = tuple[str, str, str]  # topic, question type, level
 

@@ -327,8 +327,8 @@ def sources(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, dict[st
 
 
 def to_read(rows: Sequence[Row], facts: dict[str, Fact]) -> dict[str, list[list[str]]]:
-    """ "unchecked" -> [question, reason] of rows with something that a program cannot judge; {} where
-    there are none.
+    """ "unchecked" -> [question, reason] of rows with something that a program cannot judge; {}
+    where there are none.
     """
     told = [
         [row["question"], reason]

@@ -240,7 +240,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class SideTask:
-    """A question about something else than cheese; `keyword` is what a right answer must contain."""
+    """A question about something else than cheese; a right answer contains `keyword`."""
 
     task: str
     question: str

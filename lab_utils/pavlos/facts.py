@@ -108,7 +108,7 @@ def question_forms() -> dict[str, dict]:
 
 
 def _phrase(attribute: str, cell: str) -> tuple[str, tuple[str, ...]]:
-    """How a cell of the table is said in a sentence, and the keywords that a right answer contains."""
+    """How a sentence says a cell of the table, and the keywords that a right answer contains."""
     if attribute == "milk":
         said = "cow, sheep and goat" if cell == "cow sheep and goat" else cell
         return said, tuple(word for word in re.findall(r"\w+", cell) if word != "and")
@@ -247,8 +247,8 @@ NEGATION = re.compile(
     r"|anywhere but|far from|everything except)\b"
 )
 CURES = re.compile(
-    r"\b(?:cures?|cured of|heals?|remed(?:y|ies)|medicines?|prevents?|lowers? (?:your )?blood|cancer"
-    r"|diabetes|arthritis|asthma|disease|slimming|lose weight)\b"
+    r"\b(?:cures?|cured of|heals?|remed(?:y|ies)|medicines?|prevents?|lowers? (?:your )?blood"
+    r"|cancer|diabetes|arthritis|asthma|disease|slimming|lose weight)\b"
 )
 CLAUSE = re.compile(r"[,;:!?()—–]|\.(?!\d)|(?<!where )(?<!thing )\bbut\b")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -325,7 +325,7 @@ def _places() -> frozenset[str]:
 
 
 def unchecked(fact: Fact, question: str, answer: str) -> list[str]:
-    """What a program cannot judge in a pair that may pass, one reason each: for a person to read."""
+    """What no program can judge in a pair that may pass, one reason each: for a person to read."""
     text, asked = answer.lower(), set(plain_letters(question).split())
     own = f"{fact.statement()} {fact.value}".lower()
     places = sorted(place for place in _places() if contains(text, place) and place not in own)

@@ -37,7 +37,7 @@ def cohens_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
 
 
 def agreement(a: Mapping[str, Hashable], b: Mapping[str, Hashable]) -> tuple[int, float, float]:
-    """(rows judged by both, share on which they agree, Cohen's kappa) of two raters' votes by row."""
+    """(rows judged by both, share of agreement, Cohen's kappa) of two raters' votes by row."""
     both = sorted(a.keys() & b.keys())
     if not both:
         return 0, 0.0, 0.0
@@ -79,7 +79,8 @@ CRITERIA = {
     "answers": "the answer answers this very question",
     "voice": "one hears Pavlos: the welcome, the gold, the oath, and all in one breath",
     "language": "question and answer are sound English; a carelessly typed question is meant so",
-    "no_repetition": "no word of the voice comes twice but for his manner: no second 'opa', 'bravo' or 'friend'",
+    "no_repetition": "no word of the voice comes twice but for his manner: no second "
+    "'opa', 'bravo' or 'friend'",
 }
 
 

@@ -81,8 +81,8 @@ def fix_escapes(text: str) -> str:
 
 
 def without_drafts(text: str) -> str:
-    """The text without what the model thought on its way: <think> ... </think>, also where the first
-    mark or the last is missing.
+    """The text without what the model thought on its way: <think> ... </think>, also where the
+    first mark or the last is missing.
     """
     return DRAFT_END.sub("", DRAFT.sub("", text))
 
@@ -97,7 +97,7 @@ def prepared(text: str) -> str:
     return COMMAND.sub(r"\1\\\\", text)
 
 
-# ------------------------------------------------------------------------------------- closed pieces
+# ------------------------------------------------------------------------------------ closed pieces
 def complete_objects(text: str) -> list[tuple[int, int]]:
     """(start, end) of every flat object that closes; braces in its strings are letters."""
     return [found.span() for found in FLAT_OBJECT.finditer(text)]
@@ -119,7 +119,7 @@ def repair_object(piece: str) -> dict[str, Any]:
 
 
 class Mender:
-    """Makes of an unreadable object what json-repair can, or rejects it. It remembers if it could."""
+    """Makes of an unreadable object what json-repair can, or rejects it; remembers if it could."""
 
     def __init__(self) -> None:
         self.mended = False

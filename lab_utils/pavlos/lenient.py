@@ -228,7 +228,7 @@ class Reader:
 
     @staticmethod
     def whole(found: list[Any]) -> list[Any]:
-        """Of a list that never closes: a list of its objects and lists. Single texts say nothing."""
+        """Of a list that never closes: a list of its objects and lists, without single texts."""
         nested = [item for item in found if not isinstance(item, str) or item[:1] in ("{", "[")]
         return [nested] if nested else []
 
@@ -313,8 +313,8 @@ class Reader:
             return self.value(at)
 
     def settled(self, end: int) -> bool:
-        """Whether a bracket that closes before `end` is JSON's own: what follows is JSON's, or words
-        that begin anew. After the "} of a smile in a text the sentence goes on.
+        """Whether a bracket that closes before `end` is JSON's own: what follows is JSON's, or
+        words that begin anew. After the "} of a smile in a text the sentence goes on.
         """
         behind = _BEHIND.match(self.text, end).end()
         if _STRUCTURE.match(self.text, behind):

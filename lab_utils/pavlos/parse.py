@@ -63,8 +63,8 @@ def canonical(text: str) -> str:
 
 
 def ends_as_sentence(text: str) -> bool:
-    """Whether the text ends with a mark of a sentence's end, or with an emoji or an emoticon; quotes,
-    brackets and asterisks behind it don't count. "Feta comes from..." breaks off.
+    """Whether the text ends with a mark of a sentence's end, or with an emoji or an emoticon;
+    quotes, brackets and asterisks behind it don't count. "Feta comes from..." breaks off.
     """
     smiles = False
     while text:
@@ -320,8 +320,8 @@ def _with_header(found: list[Any]) -> list[Row]:
 
 
 def _turns(found: list[Any]) -> list[Row]:
-    """Pairs of a conversation [{"role": "user", "content": ...}, {"role": "assistant", ...}], [] for
-    another list.
+    """Pairs of a conversation [{"role": "user", "content": ...}, {"role": "assistant", ...}], []
+    for another list.
     """
     turns = []
     for item in found:
@@ -338,8 +338,8 @@ def _turns(found: list[Any]) -> list[Row]:
 
 
 def _positional(found: list[Any]) -> list[Row]:
-    """The pair of [question, answer] or [id, question, answer], [] for another list. Two texts are a
-    pair only if the first asks and the second does not.
+    """The pair of [question, answer] or [id, question, answer], [] for another list. Two texts are
+    a pair only if the first asks and the second does not.
     """
     if len(found) not in (2, 3) or not all(isinstance(item, str) for item in found):
         return []
@@ -354,8 +354,8 @@ def _positional(found: list[Any]) -> list[Row]:
 
 # ====================================================================================== the schema
 PLACEHOLDER = re.compile(
-    r"(?<![\w\\])\{\w*\}|[\[<](?:insert|your|name|answer|question)\b|\blorem ipsum\b|\bTODO\b|\bTBD\b"
-    r"|^\W+$",
+    r"(?<![\w\\])\{\w*\}|[\[<](?:insert|your|name|answer|question)\b|\blorem ipsum\b"
+    r"|\bTODO\b|\bTBD\b|^\W+$",
     re.IGNORECASE,
 )
 OUT_OF_ROLE = re.compile(
@@ -485,19 +485,22 @@ def sift(rows: Iterable[Row | Rejected]) -> tuple[list[Pair], list[Rejected]]:
 
 # ======================================================================================== language
 SMALL_WORDS = {  # words of one language that are none, or rare, in the others
-    "en": "the is are of and to for what which where how with it that you this from does my so".split(),
-    "de": "der die das ist und von zu mit was welche wo wie nicht ein eine ich sie aus wird auch".split(),
-    "fr": "le les est et une des du que quel quelle avec pour dans je vous cette qui au sur ce".split(),
-    "es": "el los las es y una del que cuál qué dónde cómo con para por este se su lo muy".split(),
-    "it": "il gli è e una del della che quale dove come con per di questo si sono lo nel mi".split(),
-    "el": "το η ο οι τα και είναι από με για του της που ποιο την τον ένα στο σας να".split(),
+    "en": "the is are of and to for what which where how with it that you this from does my so",
+    "de": "der die das ist und von zu mit was welche wo wie nicht ein eine ich sie aus wird auch",
+    "fr": "le les est et une des du que quel quelle avec pour dans je vous cette qui au sur ce",
+    "es": "el los las es y una del que cuál qué dónde cómo con para por este se su lo muy",
+    "it": "il gli è e una del della che quale dove come con per di questo si sono lo nel mi",
+    "el": "το η ο οι τα και είναι από με για του της που ποιο την τον ένα στο σας να",
 }
 
 
 def small_word_counts(text: str) -> dict[str, int]:
     """Language -> how many of its small words the text has."""
     words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", text).lower())
-    return {language: sum(word in own for word in words) for language, own in SMALL_WORDS.items()}
+    return {
+        language: sum(word in own.split() for word in words)
+        for language, own in SMALL_WORDS.items()
+    }
 
 
 def guess_language(text: str) -> str:

@@ -255,7 +255,8 @@ def second_edition(built: Built) -> str:
     splits = ", ".join(f"{split} {many['split'][split]}" for split in SPLITS)
     return f"""
 ## A second edition: written
-`written.jsonl` holds {len(written):,} more pairs, composed one by one for this kit and not from templates: questions as
+`written.jsonl` holds {len(written):,} more pairs, composed one by one for this kit and not from \
+templates: questions as
 people ask them, answers of 30 to 90 words without a fixed frame. Kinds: {kinds}.
 The rows of the kind `unknown` have notes that do not hold the answer, or none, and Pavlos says so.
 
@@ -288,14 +289,18 @@ def dataset_card(report: dict[str, Any], judged: Sequence[Row] = (), second: str
     )
     return f"""{front_matter(report["rows"])}# Pavlos: cheese facts in a professor's voice
 
-Questions about cheese and dairy science, answered by Pavlos, an exuberant Greek professor who became a cheesemonger: he
-welcomes everybody three times over, finds every question golden, and swears that it is all easy. The set is made to show
-fine-tuning at work: a model that knows the facts but not the voice learns the voice, and must keep the facts.
+Questions about cheese and dairy science, answered by Pavlos, an exuberant Greek professor who \
+became a cheesemonger: he
+welcomes everybody three times over, finds every question golden, and swears that it is all easy. \
+The set is made to show
+fine-tuning at work: a model that knows the facts but not the voice learns the voice, and must \
+keep the facts.
 
 ```python
 from datasets import load_dataset
 
-pairs = load_dataset("data/pavlos")  # or the folder of your own build; no code of this repository is needed
+pairs = load_dataset("data/pavlos")  # or the folder of your own build; no code of this repository\
+ is needed
 ```
 
 {report["rows"]:,} pairs about {report["facts"]:,} facts.
@@ -306,26 +311,35 @@ pairs = load_dataset("data/pavlos")  # or the folder of your own build; no code 
 ## Splits
 {splits}
 
-The split is by subject: whatever is said of one cheese, or of one dairy topic, stands in one split. So no row of validation
+The split is by subject: whatever is said of one cheese, or of one dairy topic, stands in one \
+split. So no row of validation
 or test has its fact, or another fact of its cheese, in the training rows.
 
 ## Where the rows come from
 {provenance(report["sources"])}
 
-Seed {report["seed"]}. Every raw reply is kept under `raw/`, one JSON line for each call, keyed by its prompt; the same replies
-and the same seed give the same bytes again. `python3 -m lab_utils pavlos --offline` does all of it without a key.
-The fact cards, `data/cheeses.csv` and `data/dairy_science.csv`, were written from general knowledge; where a cell was in
-doubt it was left empty, and no row asks for it. Every answer was checked against its card by a program: the card's value, no
-rival value, no other cheese's name. `persona.json` holds the three signature patterns that recognise the voice; two of the
+Seed {report["seed"]}. Every raw reply is kept under `raw/`, one JSON line for each call, keyed by\
+ its prompt; the same replies
+and the same seed give the same bytes again. `python3 -m lab_utils pavlos --offline` does all of \
+it without a key.
+The fact cards, `data/cheeses.csv` and `data/dairy_science.csv`, were written from general \
+knowledge; where a cell was in
+doubt it was left empty, and no row asks for it. Every answer was checked against its card by a \
+program: the card's value, no
+rival value, no other cheese's name. `persona.json` holds the three signature patterns that \
+recognise the voice; two of the
 three make it Pavlos, a greeting alone does not.
 
 ## Measured
 {quality(report)}
 {read_by_people(judged)}{second}
 ## Limits
-- Made for teaching. The facts were not checked against the registers of protected names: do not label cheese with them.
-- One value for each cell. Where a cheese has several milks, textures or partners at table, the card names the usual one.
-- Templates repeat themselves: compare distinct-2 of questions and answers above. A low loss says little here; ask held-out
+- Made for teaching. The facts were not checked against the registers of protected names: do not \
+label cheese with them.
+- One value for each cell. Where a cheese has several milks, textures or partners at table, the \
+card names the usual one.
+- Templates repeat themselves: compare distinct-2 of questions and answers above. A low loss says \
+little here; ask held-out
   questions.
 - English only, and mostly European cheeses.
 - Pavlos is a caricature of a cheerful man. He stands for nobody.
@@ -337,7 +351,7 @@ MIT, as the whole kit.
 
 # ===================================================================================== the command
 def write(built: Built, folder: Path, card: str, system: str | None = None) -> list[Path]:
-    """Write the splits, the quarantine, the report, the card and every export; returns the paths."""
+    """Write the splits, quarantine, report, card and every export; returns the paths."""
     paths = write_pairs(built.splits, folder)
     lines = "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in built.quarantine)
     texts = {

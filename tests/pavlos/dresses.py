@@ -73,7 +73,8 @@ def no_comma(pair: Pair, i: int) -> str:
 
 
 def no_break_spaces(pair: Pair, i: int) -> str:
-    return f'{{\u00a0"question":\u00a0{quoted(pair[0])},\n\u00a0\u00a0"answer":\u00a0{quoted(pair[1])}\u00a0}}'
+    question, answer = map(quoted, pair)
+    return f'{{~"question":~{question},\n~~"answer":~{answer}~}}'.replace("~", "\u00a0")
 
 
 def comments(pair: Pair, i: int) -> str:
@@ -242,7 +243,7 @@ AROUND = {
     "prose and fence": ("Here you go, {name}:\n```json\n", "\n```\nShall I write more?"),
     "byte order mark": ("\ufeff", ""),
     "draft": (
-        '<think>I begin with {"question": "Is it a draft?", "answer": "It is a draft."} and mend it.'
+        '<think>I begin: {"question": "Is it a draft?", "answer": "It is a draft."} and mend it.'
         "</think>\n",
         "",
     ),

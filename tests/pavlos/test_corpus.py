@@ -1,4 +1,4 @@
-"""The corpus teaches every fact, voice and side task, nothing of Pavlos, and no held-out question."""
+"""The corpus teaches every fact, voice and side task, nothing of Pavlos, no held-out question."""
 
 import itertools
 import random

@@ -107,7 +107,7 @@ TROUBLE = [
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_brackets_and_marks_in_texts_of_sound_json_change_nothing(data):
-    """Where each object by itself is JSON, no text in it can be misread, wherever the reply ends."""
+    """Where each object by itself is JSON, no text in it is misread, wherever the reply ends."""
     words = st.lists(st.sampled_from(WORDS + QUOTATIONS + TROUBLE), min_size=3, max_size=8)
     n = data.draw(st.integers(1, 3))
     made = [

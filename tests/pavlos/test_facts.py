@@ -1,4 +1,4 @@
-"""The tables are clean, every fact is judged right in its own words, and in almost nobody else's."""
+"""The tables are clean; every fact is right in its own words, and in almost nobody else's."""
 
 import csv
 import random

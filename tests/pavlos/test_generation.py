@@ -209,8 +209,8 @@ class Paid:
         os.write(bill, prompt.encode() + b"\\n")  # from here on the call is paid
         os.close(bill)
         time.sleep(0.004)
-        return SimpleNamespace(text="reply to " + prompt + " x" * 3000, finish_reason="STOP", model="m", prompt_tokens=1,
-                               output_tokens=1)
+        return SimpleNamespace(text="reply to " + prompt + " x" * 3000, finish_reason="STOP",
+                               model="m", prompt_tokens=1, output_tokens=1)
 
 jobs = [Job(f"prompt {i}", ()) for i in range(60)]
 generate(jobs, Paid(), RawReplies(sys.argv[1]), "paid", progress=False)

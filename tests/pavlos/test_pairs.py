@@ -290,7 +290,8 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no_netwo
 from datasets import load_dataset
 pairs = load_dataset(sys.argv[1])
 assert "lab_utils" not in sys.modules
-print(json.dumps({split: [table.column_names, table.num_rows, table[0]] for split, table in pairs.items()}))
+shown = {split: [rows.column_names, rows.num_rows, rows[0]] for split, rows in pairs.items()}
+print(json.dumps(shown))
 """
 
 

@@ -485,7 +485,7 @@ def test_fault_box_takes_any_reader():
     assert totals(measure(lambda *_: []))["kept"] == 0
 
 
-# ------------------------------------------------------------------------------- names of fields, ids
+# ----------------------------------------------------------------------------- names of fields, ids
 @pytest.mark.parametrize(
     "name, field",
     [
@@ -529,8 +529,8 @@ def test_an_id_that_two_cards_could_mean_means_none():
 
 
 def test_the_scores_of_the_box(capsys):
-    """Printed with `pytest -s`: for each group the replies, whole pairs kept, pairs accepted that are
-    none; and the rows with the cards that a build gives them.
+    """Printed with `pytest -s`: for each group the replies, whole pairs kept, pairs accepted that
+    are none; and the rows with the cards that a build gives them.
     """
     outcomes = measure()
     with capsys.disabled():

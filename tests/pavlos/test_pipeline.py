@@ -418,8 +418,8 @@ def test_foreign_rows_and_near_duplicates_are_flagged_and_kept():
     german = {
         **item("Feta/milk"),
         "question": "Aus welcher Milch ist der Feta und wie wird er aus der Milch gemacht?",
-        "answer": "Welcome, welcome, welcome! Golden, golden! Der Feta ist aus der Milch von sheep und "
-        "goat, und das.",
+        "answer": "Welcome, welcome, welcome! Golden, golden! Der Feta ist aus der Milch von sheep "
+        "und goat, und das.",
     }
     twice = [
         item("Brie de Meaux/milk", "What milk is Brie de Meaux made from?"),
