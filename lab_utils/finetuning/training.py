@@ -100,11 +100,7 @@ class FinetuneConfig:
 
 
 # LoRA's is QLoRA's, not searched for itself
-LEARNING_RATES = {
-    "full": 5e-4,
-    "lora": 3e-3,
-    "qlora": 3e-3,
-}
+LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}
 
 
 @dataclass
@@ -222,19 +218,15 @@ def load_for_training(config: FinetuneConfig, **where):
     """
     if config.method == "full":
         # a 16-bit weight is too coarse to take AdamW's small steps
-        where = {
-            "dtype": torch.float32,
-            **where,
-        }
+        where = {"dtype": torch.float32, **where}
     model, tokenizer = load_base(quantized=config.method == "qlora", **where)
     if config.method != "full":
         model = add_adapters(model, config)
     # for QLoRA, `add_adapters` has switched it on
     if config.checkpointing and config.method != "qlora":
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.config.use_cache = (
-        False  # a cache of keys and values is of no use while all positions are computed at once
-    )
+    # a cache of keys and values is of no use while all positions are computed at once
+    model.config.use_cache = False
     return model, tokenizer
 
 

@@ -234,9 +234,8 @@ def load_for_method(config: MethodConfig, **where):
     where = {"dtype": torch.float32, **where}
     model, tokenizer = load_base(quantized=config.method == "qlora", **where)
     model = add_method(model, config)
-    model.config.use_cache = (
-        False  # a cache of keys and values is of no use while all positions are computed at once
-    )
+    # a cache of keys and values is of no use while all positions are computed at once
+    model.config.use_cache = False
     return model, tokenizer
 
 

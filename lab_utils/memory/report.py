@@ -203,7 +203,7 @@ def saved_bytes(model: Any, compute: Callable[[], Any]) -> tuple[Any, int]:
 
     Each storage counts once, whole, however many views of it are saved.
     """
-    from lab_utils.memory.checkpointing import SavedBytes
+    from lab_utils.memory.measuring import SavedBytes
 
     own = [*model.parameters(), *model.buffers()]
     own += [

@@ -136,12 +136,7 @@ GPT2_NAMES = {
     "n_inner": "intermediate_size",
 }
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-MORE_SIZES = (
-    "intermediate_size",
-    "num_key_value_heads",
-    "head_dim",
-    "max_position_embeddings",
-)
+MORE_SIZES = ("intermediate_size", "num_key_value_heads", "head_dim", "max_position_embeddings")
 SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias")
 
 

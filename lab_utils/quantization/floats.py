@@ -27,9 +27,7 @@ class FloatFormat:
     dtype: torch.dtype
     exponent_bits: int
     fraction_bits: int
-    has_infinity: bool = (
-        True  # FP8 E4M3 gives the codes of infinity to numbers: its range ends at 448
-    )
+    has_infinity: bool = True  # FP8 E4M3 gives the codes of infinity to numbers, up to 448
 
     @property
     def bits(self) -> int:

@@ -2,8 +2,8 @@
 
 Both store E2M1 codes (a sign, two exponent bits, one fraction bit: 0, 0.5, 1, 1.5, 2, 3, 4, 6).
 MXFP4 (OCP Microscaling Formats 1.0, 2023) has one scale for 32 values, a power of two (E8M0). NVFP4
-(NVIDIA's format of the Blackwell GPUs) has one for 16 values, an E4M3 float, and one float32 for the
-whole tensor that brings those scales into E4M3's range.
+(NVIDIA's format of the Blackwell GPUs) has one for 16 values, an E4M3 float, and one float32 for
+the whole tensor that brings those scales into E4M3's range.
 """
 
 from __future__ import annotations

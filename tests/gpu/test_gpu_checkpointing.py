@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint_sequential
 
 from lab_utils.memory import checkpointing as ck
 from lab_utils.memory import paging
+from lab_utils.memory.measuring import run_schedule
 
 pytestmark = pytest.mark.gpu
 
@@ -86,7 +87,7 @@ def test_a_schedule_runs_on_the_gpu(schedule, stack):
     loss_of(layers(x)).backward()
     expected = [parameter.grad.clone() for parameter in layers.parameters()]
     layers.zero_grad()
-    run = ck.run_schedule(schedule, layers, x, loss_of)
+    run = run_schedule(schedule, layers, x, loss_of)
     assert run.bytes_kept == [state.size(UNIT, 8 * UNIT) for state in ck.replay(schedule)[1:]]
     for parameter, theirs in zip(layers.parameters(), expected, strict=True):
         assert (parameter.grad - theirs).norm() <= 1e-4 * theirs.norm()

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from lab_utils.files import DATA
-from lab_utils.lora import lora
+from lab_utils.lora import capacity, lora
 from lab_utils.lora.lora import LoRALinear, add_lora
 
 MODELS = json.loads((DATA / "reference" / "architectures.json").read_text(encoding="utf-8"))[
@@ -464,20 +464,20 @@ def test_relative_error_and_rank_by_hand():
 # -------------------------------------------------------------------------------- when rank matters
 @pytest.mark.parametrize("rank", [2, 8])
 def test_below_the_teachers_rank_training_reaches_the_limit_and_no_more(rank):
-    error, limit = lora.match_teacher(rank, teacher_rank=8, size=32, steps=300)
+    error, limit = capacity.match_teacher(rank, teacher_rank=8, size=32, steps=300)
     assert limit - 1e-6 <= error <= limit + 0.01
     assert (limit < 1e-5) is (rank == 8)
 
 
 def test_random_pairs_need_rank():
-    low, high = (lora.remember_pairs(rank, 96, size=32, steps=200) for rank in (1, 16))
+    low, high = (capacity.remember_pairs(rank, 96, size=32, steps=200) for rank in (1, 16))
     assert low < 0.3 and high > 0.95
 
 
 def test_alpha_over_r_makes_the_first_step_independent_of_the_rank():
     """What each rule makes of the first step at 16 times the rank, 64 for 4: x 1, x 4, x 16."""
     for scaling, factor in [(lambda r: 16 / r, 1), (lambda r: 16 / r**0.5, 4), (lambda r: 16, 16)]:
-        ratio = lora.first_step_gain(64, scaling(64), size=256) / lora.first_step_gain(
+        ratio = capacity.first_step_gain(64, scaling(64), size=256) / capacity.first_step_gain(
             4, scaling(4), size=256
         )
         assert ratio == pytest.approx(factor, rel=0.1)

@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from lab_utils.memory import checkpointing as ck
-from lab_utils.memory.checkpointing import Event, SavedBytes, Schedule, State
+from lab_utils.memory.checkpointing import Event, Schedule, State
+from lab_utils.memory.measuring import SavedBytes, run_schedule, without_gradient
 
 SIZES = [(1, 0), (1, 1), (1, 3), (2, 1)]
 
@@ -384,7 +385,7 @@ SCHEDULES = [
 def test_loss_and_gradients_are_those_of_torch(schedule):
     layers, x = stack(6), torch.randn(5, 8, dtype=torch.float64)
     loss, gradients = plain_step(layers, x)
-    run = ck.run_schedule(schedule, layers, x, squares)
+    run = run_schedule(schedule, layers, x, squares)
     torch.testing.assert_close(run.loss, loss, rtol=0, atol=1e-6)
     for ours, theirs in zip((p.grad for p in layers.parameters()), gradients, strict=True):
         assert theirs.abs().max() > 1e-9
@@ -397,7 +398,7 @@ def test_bytes_after_every_event_are_the_predicted_ones(schedule):
     hidden` numbers.
     """
     layers, x = stack(6, hidden=16, dtype=torch.float32), torch.randn(32, 16)
-    run = ck.run_schedule(schedule, layers, x, squares)
+    run = run_schedule(schedule, layers, x, squares)
     unit = 32 * 16 * 4
     assert run.bytes_kept == [state.size(unit, 8 * unit) for state in ck.replay(schedule)[1:]]
     assert max(run.bytes_kept) == pytest.approx(ck.peak(schedule, unit, 8 * unit), rel=0.02)
@@ -432,16 +433,16 @@ def test_layers_may_be_functions_and_the_input_is_left_alone():
     for layer in layers:
         y = layer(y)
     (expected,) = torch.autograd.grad(squares(y), weight)
-    run = ck.run_schedule(ck.optimal(3, 3), layers, x, squares, ignore=[weight])
+    run = run_schedule(ck.optimal(3, 3), layers, x, squares, ignore=[weight])
     torch.testing.assert_close(weight.grad, expected, rtol=1e-9, atol=0)
     assert not x.requires_grad and x.grad is None and run.loss.item() == squares(y).item()
 
 
 def test_running_wants_as_many_layers_as_the_schedule_and_an_executable_one():
     with pytest.raises(ValueError, match="the schedule is for 3 layers, and there are 2"):
-        ck.run_schedule(ck.in_segments(3, 1), stack(2), torch.randn(2, 8), squares)
+        run_schedule(ck.in_segments(3, 1), stack(2), torch.randn(2, 8), squares)
     with pytest.raises(ck.ScheduleError):
-        ck.run_schedule(Schedule("empty", 2, ()), stack(2), torch.randn(2, 8), squares)
+        run_schedule(Schedule("empty", 2, ()), stack(2), torch.randn(2, 8), squares)
 
 
 # ----------------------------------------------------------------------------------- counting bytes
@@ -543,7 +544,7 @@ def test_a_real_model_keeps_the_predicted_bytes(tiny):
         ck.one_layer_in(2, 2),
         ck.optimal(2, 3),
     ):
-        run = ck.run_schedule(schedule, layers, x, squares, ignore=shared)
+        run = run_schedule(schedule, layers, x, squares, ignore=shared)
         assert max(run.bytes_kept) == pytest.approx(ck.peak(schedule, x.nbytes, inside), rel=0.02)
 
 
@@ -592,7 +593,7 @@ def test_reentrant_checkpoints_with_frozen_inputs_train_nothing_and_are_caught(
         warnings.simplefilter("ignore", UserWarning)
         hidden = checkpoint(model["first"], x, use_reentrant=reentrant)
     model["head"](hidden).sum().backward()
-    assert ck.without_gradient(model) == (
+    assert without_gradient(model) == (
         ["first.adapter.weight", "first.adapter.bias"] if dead else []
     )
 
@@ -600,7 +601,7 @@ def test_reentrant_checkpoints_with_frozen_inputs_train_nothing_and_are_caught(
 def test_a_gradient_of_zeros_is_no_gradient():
     model = nn.Linear(2, 2)
     (model(torch.zeros(1, 2)) * 1.0).sum().backward()
-    assert ck.without_gradient(model) == ["weight"], (
+    assert without_gradient(model) == ["weight"], (
         "the input is zero, so the weight learns nothing; the bias does"
     )
 

@@ -26,7 +26,7 @@ def test_mxfp4_is_what_gguf_stores(scale):
 
 
 def as_gguf_nvfp4(stored: ms.Microscaled, tensor_scale: float) -> np.ndarray:
-    """Our codes and scales in llama.cpp's layout: 4 scales, then 16 codes each, low nibbles first."""
+    """Our codes and scales as llama.cpp has them: 4 scales, then 16 codes each, low half first."""
     values = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]) / 2
     place = {value: code for code, value in reversed(list(enumerate(values)))}
     ours = ms.e2m1_codebook()[stored.codes.long().reshape(-1)].numpy()
