@@ -127,7 +127,8 @@ class Asker(Protocol):
     output_tokens.
     """
 
-    def ask(self, prompt: str, *, system: str | None = None) -> Any: ...
+    def ask(self, prompt: str, *, system: str | None = None) -> Any:
+        """The reply to a prompt, under a system prompt."""
 
 
 @dataclass(frozen=True)

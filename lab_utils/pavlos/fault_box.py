@@ -49,6 +49,7 @@ class Outcome:
 
     @property
     def right(self) -> bool:
+        """Whether every whole pair was kept, and nothing else."""
         return self.kept == len(self.fault.whole) and not self.wrong and not self.raised
 
 

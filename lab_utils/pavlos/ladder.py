@@ -142,7 +142,10 @@ def scan(text: str, cut: bool) -> Parsed:
         text
     ):  # {\\"question\\": ...}, as it comes out of a printed string
         text = text[: printed.start()] + ONE_LEVEL.sub(r"\1", text[printed.start() :])
-    values = list(Reader(text, cut, mender, lambda name: bool(field_of(name)[0])).values())
+    reader = Reader(text, cut, mender, lambda name: bool(field_of(name)[0]))
+    values = list(reader.values())
+    if reader.never_closes and not (cut or is_cut(text)):
+        values.append(Rejected(f"a text or an object never closes: {text[-40:]!r}", text[-400:]))
     parsed = walked(values, "repair" if mender.mended else "scan")
     if not parsed.objects and (others := values_of(text, cut)):
         return walked(others, "other")

@@ -63,6 +63,7 @@ _RESUME = _compiled(
     rf"\}}(?={SPACE}(?:$|[,;]?{SPACE}(?:[\]{{}}]|{_ANONYMOUS_KEY})|\n))"
     rf"|(?=\{{{SPACE}{_ANONYMOUS_KEY})"
 )
+_CONTINUED = _compiled(r"\"[ \t]*\n\s*\"")  # a text in two strings, one a line
 _BRACKET = _compiled(r"[\[\]{}]")
 _ESCAPE = _compiled(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _MEANING = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -135,6 +136,7 @@ class Reader:
         self.bare_keys = False  # whether the keys of the object in hand stand without quotes
         self.in_string = False  # whether an object inside a text is being looked at
         self.depth = 0
+        self.never_closes = False  # whether the text ends inside a value
 
     # ------------------------------------------------------------------------------- all values
     def values(self) -> Iterator[Any]:
@@ -145,6 +147,7 @@ class Reader:
                 value, place = self.value(start.start())
                 yield value
             except Open as stop:
+                self.never_closes = True
                 yield from stop.closed
                 return
             except Unreadable as error:
@@ -164,15 +167,15 @@ class Reader:
         """(the value at this place, where it ends). Raises Open or Unreadable."""
         mark = self.text[at : at + 1]
         if mark and mark in "{[(":
-            return self.strictly(at) or self.container(at)
+            return self.strictly(at) or self._container(at)
         if mark in CLOSERS:
             return self.string(at, _NEXT_ITEM if in_list else _NEXT_FIELD)
         if found := _LITERAL.match(self.text, at):
-            return self.literal(found[0]), found.end()
+            return self._literal(found[0]), found.end()
         raise self.trouble(at)
 
     @staticmethod
-    def literal(word: str) -> Any:
+    def _literal(word: str) -> Any:
         named = {"true": True, "True": True, "false": False, "False": False, "NaN": float("nan")}
         return named[word] if word in named else json.loads(word) if word[-1].isdigit() else None
 
@@ -184,7 +187,7 @@ class Reader:
             return None
         return (value, end) if self.settled(end) else None
 
-    def container(self, at: int) -> tuple[Any, int]:
+    def _container(self, at: int) -> tuple[Any, int]:
         if self.depth == DEEPEST:
             raise Unreadable(at + 1)
         self.depth += 1
@@ -264,13 +267,18 @@ class Reader:
     # --------------------------------------------------------------------------------- one text
     def string(self, at: int, follows: re.Pattern) -> tuple[str, int]:
         """The text that opens with the quote at this place."""
+        if len(fence := self.text[at : at + 3]) == 3 and fence in (3 * '"', 3 * "'"):  # Python's
+            end = self.text.find(fence, at + 3)
+            if end < 0:
+                raise Open([])
+            return plain_text(self.text[at + 3 : end]), end + 3
         closers, place = CLOSERS[self.text[at]], at + 1
         while found := _IN_STRING.search(self.text, place):
             place = found.end()
             if found["object"]:
                 place = self.behind_object(found.start())
             elif found[0] in closers and self.closes(at, found.start(), follows):
-                content = self.text[at + 1 : found.start()]
+                content = _CONTINUED.sub("", self.text[at + 1 : found.start()])
                 return plain_text(without_stray_quote(content, found[0])), found.end()
         raise Open([])
 
@@ -297,7 +305,7 @@ class Reader:
             return at + 1
         self.in_string = True
         try:
-            _, end = self.quoted_value(at)
+            _, end = self._quoted_value(at)
         except Unreadable:
             return at + 1
         finally:
@@ -306,7 +314,7 @@ class Reader:
             raise Unreadable(at)
         return end
 
-    def quoted_value(self, at: int) -> tuple[Any, int]:
+    def _quoted_value(self, at: int) -> tuple[Any, int]:
         try:
             return DECODER.raw_decode(self.text, at)
         except (ValueError, RecursionError):

@@ -211,9 +211,18 @@ def _rows_in_object(found: dict[str, Any], place: str, depth: int) -> Iterator[R
             yield from rows_in(pair, place, depth + 1)
     elif _is_row(found, named):
         yield _with_hint({k: v for k, v in named.items() if v is not None}, place)
+        yield from _rows_beside(found, place, depth)
     else:
         card = named.get("fact_id")
         yield from _rows_in_wrapper(found, _path(place, card) if card else place, depth)
+
+
+def _rows_beside(found: dict[str, Any], place: str, depth: int) -> Iterator[Row]:
+    """The pairs in further fields of a pair: {"question": ..., "answer": ..., "more": [...]}."""
+    for key, value in found.items():
+        if isinstance(value, (dict, list)) and not field_of(key)[0]:
+            inner = rows_in(value, _path(place, key), depth + 1)
+            yield from (row for row in inner if isinstance(row, dict))
 
 
 def _path(place: str, key: Any) -> str:
@@ -249,7 +258,8 @@ def _rows_in_wrapper(found: dict[str, Any], place: str, depth: int) -> Iterator[
     }
     rows = any(isinstance(row, dict) for branch in branches.values() for row in branch)
     for key, branch in branches.items():
-        if not (rows and _is_plain_list(found[key])):
+        gave = any(isinstance(row, dict) for row in branch)
+        if gave or not (rows and _is_plain_list(found[key])):
             yield from branch
     if not branches:
         names = ", ".join(map(str, found)) or "(none)"

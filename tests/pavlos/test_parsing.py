@@ -255,6 +255,7 @@ def test_reasons_say_what_was_left():
         ("Q: Where?\nA: Here and\nthere.\n", "a text without marks around it"),
         ('[{"a": 1}, {"topic": "x"}]', "no question and no answer among the fields topic"),
         ("[" * 25 + "]" * 25, "nested more than 20 levels deep"),
+        ('[{"question": "Which is it?", "answer": "Feta.}]', "a text or an object never closes"),
     ],
 )
 def test_whatever_is_no_row_leaves_a_reason_and_its_text(reply, reason):
@@ -543,3 +544,34 @@ def test_the_scores_of_the_box(capsys):
                 end="",
             )
     assert all(outcome.right for outcome in outcomes)
+
+
+ITEM = {"question": "Where is Feta from?", "answer": "Feta comes from Greece."}
+
+
+@pytest.mark.parametrize(
+    "reply, n",
+    [
+        ({"card": "Feta/milk", "pair": list(ITEM.values())}, 1),
+        ({"Feta/milk": [ITEM]}, 1),
+        ([{"fact_id": "Feta/milk", "qa": ITEM}], 1),
+        ([{**ITEM, "more": [{**ITEM, "question": "And where is Feta from?"}]}], 2),
+        ({"choices": [{"message": {"role": "assistant", "content": json.dumps([ITEM])}}]}, 1),
+        ({"pairs": [ITEM], "tags": ["a", "b"], "notes": {"x": "y"}}, 1),
+    ],
+)
+def test_rows_are_found_by_walking(reply, n):
+    assert len(read_pairs(json.dumps(reply))) == n
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"question": """Where is Feta from?""", "answer": """Feta comes from Greece."""}]',
+        '[{"question": "Where is "\n  "Feta from?", "answer": "Feta comes "\n  "from Greece."}]',
+        '{"question": "Where is Feta from?", "answer": "Feta comes from Greece."}<|im_end|>',
+        'pairs = [{"question": "Where is Feta from?", "answer": "Feta comes from Greece."}];',
+    ],
+)
+def test_no_quote_of_the_dress_stays_in_a_text(text):
+    assert [(pair.question, pair.answer) for pair in read_pairs(text)] == [tuple(ITEM.values())]
