@@ -13,7 +13,6 @@ import pytest
 
 import bench
 from bench import Measure, gpu
-from bench import gpu_pictures as plots
 from lab_utils.files import DATA, ROOT, LabKitError
 from lab_utils.memory.ledger import ledger, moments
 from lab_utils.memory.report import architecture_named
@@ -404,44 +403,6 @@ def test_errors_and_failed_tests_are_problems():
         "memory, 65B bf16: OutOfMemoryError: no",
         "tests marked gpu: 1 failed, 3 passed",
     ]
-
-
-# -------------------------------------------------------------------------------------- the picture
-def test_the_picture_says_every_pair_and_where_it_was_measured(record):
-    made = plots.memory_figure(record)
-    assert "a dry run" in made.description and made.description.count("ratio") == 4
-    step = record["details"]["memory"][1]["steps"][1]
-    pair = (
-        f"65B, 64 tokens {step['measured'] / 1e6:.3g} and {step['predicted'] / 1e6:.3g} MB, ratio "
-        f"{step['ratio']:.3f}"
-    )
-    assert pair in made.description
-    assert 'alt="Peak memory' in made and plots.memory_figure(record, "fp32") != made
-
-
-def test_the_picture_of_a_gpu_names_it_and_shows_the_room():
-    record = {
-        "bench": "gpu",
-        "machine": {"name": "A card"},
-        "details": {"dry run": False, "room for 65B": 48e9, **memory_details(1.02, 45e9)},
-    }
-    made = plots.memory_figure(record)
-    assert (
-        "on A card, measured and predicted: 65B, 512 tokens 45 and 44.1 GB, ratio 1.020"
-        in made.description
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"bench": "grading"}, "expected a record of bench gpu"),
-        ({"details": {"dry run": True}}, "no measured step in bf16"),
-    ],
-)
-def test_a_wrong_record_is_refused(record, change, words):
-    with pytest.raises(ValueError, match=words):
-        plots.memory_figure(record | change)
 
 
 def test_a_record_that_ships_is_of_a_gpu():
