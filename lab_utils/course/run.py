@@ -237,20 +237,20 @@ def what_is_left(later: list[Path]) -> str:
     return f"; then {len(later)} more lab{'s' * (len(later) > 1)}{minutes}"
 
 
-def record_minutes(results: list[Result], path: Path = MINUTES) -> None:
-    """Writes what the labs took, for this machine's tier, with the machine and the versions. Labs
-    that failed, or were not run, keep what was recorded.
+def record_minutes(result: Result, path: Path = MINUTES) -> None:
+    """Writes what a lab took, for this machine's tier, with the machine and the versions. One that
+    failed keeps what was recorded, as do the others.
     """
+    if result.error:
+        return
     from lab_utils.start.hardware import detect
     from lab_utils.start.requirements import installed_version
 
     machine = detect()
     tiers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     labs = tiers.get(machine.tier, {}).get("labs", {})
-    for result in results:
-        if not result.error:
-            took = Measured(round(result.seconds, 1), round(result.gigabytes, 2))
-            labs[result.lab[:2]] = asdict(took)
+    took = Measured(round(result.seconds, 1), round(result.gigabytes, 2))
+    labs[result.lab[:2]] = asdict(took)
     tiers[machine.tier] = {
         "command": "python3 -m lab_utils run --record",
         "date": datetime.date.today().isoformat(),
@@ -364,12 +364,11 @@ def main(args: argparse.Namespace) -> int:
     os.environ["LAB_RUNS_DIR"] = str(runs)  # the notebooks write where this run's results are
     metrics = runs / "06" / "metrics.json"
     written = modified(metrics)
-    results = [
-        run_with_progress(lab, runs / lab.stem[:2], labs[number:])
-        for number, lab in enumerate(labs, start=1)
-    ]
-    if args.record:
-        record_minutes(results)
+    results = []
+    for number, lab in enumerate(labs, start=1):
+        results.append(run_with_progress(lab, runs / lab.stem[:2], labs[number:]))
+        if args.record:
+            record_minutes(results[-1])
     if modified(metrics) != written:  # not the scores of an earlier run
         found = json.loads(metrics.read_text(encoding="utf-8"))
         print(
