@@ -32,7 +32,7 @@ def terminal():
         ("ERROR: [Errno 13] Permission denied: '/x'", "could not be written"),
         ("error: externally-managed-environment", "python3 -m lab_utils lab"),
         (
-            "'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))'\nERROR: no",
+            "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))\nERROR: no",
             "pip config set global.cert",
         ),
         (
