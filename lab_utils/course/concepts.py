@@ -373,7 +373,7 @@ def real_model() -> Picture:
         text(500, 322, "tune for the voice, bring the facts", 26, anchor="middle", bold=True),
     ]
     said = (
-        "A question and notes about the cheese go into SmolLM2 in 4 bits with an adapter beside it; "
+        "A question and notes on the cheese go into SmolLM2 in 4 bits with an adapter beside it; "
         "out comes Pavlos' voice, which is the adapter's, around the fact, which is the note's: "
         "tune for the voice, bring the facts."
     )

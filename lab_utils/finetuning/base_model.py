@@ -91,7 +91,7 @@ def _is_folder(source: str | Path) -> bool:
 
 
 def _check_files(folder: Path) -> None:
-    """The files of a local model are there and its weights are whole (safetensors says so itself)."""
+    """The files of a local model are there, and its weights whole (safetensors says so itself)."""
     from safetensors import SafetensorError, safe_open
 
     remedy = {

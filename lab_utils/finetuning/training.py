@@ -105,7 +105,7 @@ LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}
 
 @dataclass
 class FinetuneResult:
-    """A fine-tuned model with what its training cost; bytes count the tensors that training keeps."""
+    """A fine-tuned model and what training cost; bytes count the tensors that training keeps."""
 
     model: object
     tokenizer: object
@@ -163,7 +163,7 @@ class PadRight:
 
 
 def smallest_linear_side(model) -> int:
-    """The smallest input or output width of the linear layers but the head: the highest useful rank.
+    """The smallest input or output width of the linear layers but the head: the highest rank.
 
     GPT-2's `Conv1D` is a linear layer too, stored as (in, out).
     """
@@ -235,7 +235,7 @@ class BadLossError(RuntimeError):
 
 
 class StopOnBadLoss(TrainerCallback):
-    """Stops at the first step whose loss is not finite, or zero, and says what usually causes it."""
+    """Stops at the first step whose loss is not finite, or zero, and says what usually is why."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Look at the loss that was just logged."""
@@ -380,7 +380,7 @@ def training_arguments(
 
 
 def _weight_tensors(parameter) -> list[torch.Tensor]:
-    """A parameter's own tensor, and for a 4-bit weight the constants that its quantization keeps."""
+    """A parameter's own tensor, and for a 4-bit weight the constants of its quantization."""
     state = getattr(parameter, "quant_state", None)
     return [parameter.detach(), *(stored_tensors(state).values() if state else ())]
 

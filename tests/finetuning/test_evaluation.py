@@ -210,7 +210,7 @@ def test_metrics_ask_no_network(tmp_path):
 
 
 def plain_loss(model, tokenizer, rows) -> float:
-    """Cross entropy over answer and end token, one row at a time, without labels, padding or masks."""
+    """Cross entropy over answer and end token, one row at a time, no labels, padding or masks."""
     losses = []
     for row in rows:
         prompt = encode_prompt(tokenizer, row["question"])

@@ -1,5 +1,5 @@
-"""`get smollm2`: whole or nothing from every source, with clear errors. The GGUF file of the tests is
-a tiny one that they write themselves; no test needs a network.
+"""`get smollm2`: whole or nothing from every source, with clear errors. The tests' GGUF file is a
+tiny one that they write themselves; no test needs a network.
 """
 
 import errno

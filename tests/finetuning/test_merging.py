@@ -1,4 +1,4 @@
-"""Merged models answer as the adapted ones did, tied weights included, and a wrong merge is caught."""
+"""Merged models answer as the adapted ones did, tied weights too, and a wrong merge is caught."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Pretraining: the same seed gives the same model, also across kills; tokenizer, rendering, export."""
+"""Pretraining: one seed gives one model, also across kills; tokenizer, rendering, export."""
 
 import argparse
 import dataclasses

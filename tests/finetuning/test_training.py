@@ -502,7 +502,7 @@ def test_blocked_gradients_are_noticed(tiny_base, tmp_path):
 
 
 def test_a_step_that_float16_training_skipped_is_not_blamed_on_the_adapter():
-    """Where gradients overflow in float16, as on a T4, the first steps only lower the loss scale."""
+    """Where gradients overflow in float16, as on a T4, first steps only lower the loss scale."""
     model, guard = torch.nn.Module(), AdapterMoved()
     model.lora_B = torch.nn.Parameter(torch.zeros(2))
     for _ in range(2):
@@ -623,7 +623,7 @@ t.train(t.CONFIG, Path(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.slow
 def test_kill_in_the_middle_of_a_checkpoint(tiny_base, tmp_path, uninterrupted):
-    """Killed for real while checkpoint 4 is half written: it is passed over, and 2 is gone on from."""
+    """Killed for real while checkpoint 4 is half written: it is passed over, for 2."""
     folder = tmp_path / "run"
     environ = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (HERE, HERE.parent, ROOT))))
     done = subprocess.run(
@@ -908,6 +908,6 @@ def test_merged_into_4_bits_is_rounded_again(strong, tiny_base):
 def test_an_unknown_way_to_merge(strong, tiny_base):
     with pytest.raises(
         ValueError,
-        match="unknown way 'fast': expected one of into 4 bits, dequantised first, into the original",
+        match="unknown way 'fast': expected one of into 4 bits, dequantised first, into the ",
     ):
         merge(strong["qlora"][1], "fast", source=tiny_base)

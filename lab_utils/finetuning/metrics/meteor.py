@@ -1,4 +1,4 @@
-"""METEOR as an `evaluate` metric that needs no download: nltk does the matching, without WordNet."""
+"""METEOR as an `evaluate` metric that needs no download: nltk does the matching, no WordNet."""
 
 from types import SimpleNamespace
 
