@@ -117,7 +117,7 @@ def list_files(path: Path, reader: Reader) -> tuple[list[Outer], str]:
     there). A folder that holds one archive alone is that archive.
     """
     if path.is_dir():
-        found = sorted(walk(path), key=lambda outer: outer.parts)
+        found = sorted(without_hidden(walk(path)), key=lambda outer: outer.parts)
         if len(found) == 1 and is_archive(found[0].parts[-1]) and len(found[0].parts) == 1:
             return list_archive(path / found[0].locator["place"], reader)
         return without_top(found), ""
@@ -127,14 +127,18 @@ def list_files(path: Path, reader: Reader) -> tuple[list[Outer], str]:
 
 
 def walk(folder: Path) -> Iterator[Outer]:
-    """All files below a folder. Links to folders are files that cannot be read."""
+    """All files below a folder. Links to folders are files that cannot be read, and so is an empty
+    folder: somebody whose name it has handed in nothing.
+    """
     for place, folders, names in os.walk(folder):
         linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        if not folders and not names and Path(place) != folder:
+            parts = tuple(map(tidy, Path(place).relative_to(folder).parts))
+            yield on_disk(Path(place), (*parts, "(empty)"))
         for name in (*names, *linked):
             path = Path(place, name)
             parts = tuple(map(tidy, path.relative_to(folder).parts))
-            if not is_ignored(parts):
-                yield on_disk(path, parts)
+            yield on_disk(path, parts)
 
 
 def on_disk(path: Path, parts: tuple[str, ...]) -> Outer:
@@ -154,10 +158,29 @@ def list_archive(path: Path, reader: Reader) -> tuple[list[Outer], str]:
     found = []
     for index, (name, modified, source) in enumerate(answer["members"]):
         parts = reading.split_path(name)
-        if parts and not is_ignored(parts):
+        if parts:
             locator = {"export": str(path), "index": index, "name": name if leads_out(name) else ""}
             found.append(Outer(parts, locator, modified, source))
-    return without_top(found), ""
+    return without_top(without_hidden(found)), ""
+
+
+def without_hidden(files: Iterable[Outer]) -> list[Outer]:
+    """The files without hidden ones and a system's own. Where a folder holds no other, its name
+    stays, as that of a folder which is empty: it may be somebody's.
+    """
+    shown, hidden = [], {}
+    for file in files:
+        if not is_ignored(file.parts):
+            shown.append(file)
+            continue
+        depth = next(n for n in range(len(file.parts)) if is_ignored(file.parts[n : n + 1]))
+        hidden[file.parts[:depth]] = file
+    filled = {file.parts[:n] for file in shown for n in range(1, len(file.parts))}
+    return shown + [
+        replace(file, parts=(*folder, "(empty)"))
+        for folder, file in hidden.items()
+        if folder and folder not in filled
+    ]
 
 
 def without_top(files: list[Outer]) -> list[Outer]:

@@ -39,6 +39,7 @@ MEMORY_BYTES = 10**9  # of this process
 NAME_LENGTH = 255  # of a file's name, longer ones are cut
 PDEATHSIG = 1  # linux/prctl.h
 ZIPS, TARS = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+EMPTY_FOLDER = "the folder is empty"
 METADATA = "submission_metadata.yml"
 START_LAB = re.compile(r"""start_lab\(\s{0,80}["']([^"'\n]{0,200})["']""")
 
@@ -274,6 +275,8 @@ def read_file(
             raise ValueError("its path in the archive leads out of the folder; not read")
         if "place" in file:
             mode = Path(file["place"]).lstat().st_mode
+            if stat.S_ISDIR(mode):
+                raise NotADirectoryError(0, EMPTY_FOLDER)
             if not stat.S_ISREG(mode):
                 raise ValueError("a link or a special file, not read")
             opened = functools.partial(open, file["place"], "rb")
@@ -283,6 +286,8 @@ def read_file(
                 raise ValueError(member.problem)
             opened = member.open
         data = read_all(opened()) if wanted else b""
+    except NotADirectoryError as error:
+        yield {"parts": parts, "problem": error.strerror}
     except OSError as error:
         yield {"parts": parts, "problem": f"cannot be read: {error.strerror or error}"}
     except Exception as error:  # zipfile and tarfile raise many kinds

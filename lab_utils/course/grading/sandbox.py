@@ -13,9 +13,11 @@ There is no Jupyter kernel and no ZMQ in the room: the cells' statements are exe
 forked for them. A kernel would add a message protocol that the student's code can speak too, and a
 second of start-up for each question.
 
-Weighed, and not used: nsjail, firejail (one is not packaged in Debian 12, the other is a setuid
-program with its own history of holes), Docker (needs a daemon with root's rights); `unshare` alone
-makes no file system.
+Weighed, and not used: bwrap's own `--cap-drop` and `--seccomp` with `prlimit`, in place of what
+the forked process does for itself. Then Python would start inside, and pay for its imports
+(seconds for torch) in each room, or all questions of a notebook would share one room. Also nsjail,
+firejail (one is not packaged in Debian 12, the other is a setuid program with its own history of
+holes), Docker (needs a daemon with root's rights); `unshare` alone makes no file system.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_utils.course.grading.exports import STUDENT_SECONDS, Handed, Outer, Reader, read_export
-from lab_utils.course.grading.reading import ending_of, writable
+from lab_utils.course.grading.reading import EMPTY_FOLDER, ending_of, writable
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,11 @@ def read_handed(
         for row in answer["found"]
         for entry in to_submissions(row, handed, writable(str(path)))
     ]
-    if not any(entry.cells for entry in entries):
+    if any(entry.cells for entry in entries):
+        return [entry for entry in entries if entry.problem != EMPTY_FOLDER]
+    if not entries:
         rejected = [row for row in answer["found"] if not row.get("problem") and row["parts"]]
-        if rejected and not entries:
+        if rejected:
             entries.append(without_notebook(rejected, handed, writable(str(path))))
     return entries
 

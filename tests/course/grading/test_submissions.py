@@ -361,9 +361,9 @@ def test_links_pipes_and_folders_that_look_like_notebooks(tmp_path):
     (tmp_path / "in" / "dan" / "90_made_up_lab.ipynb").mkdir()
     put(tmp_path / "in" / "bob", {"lab.ipynb": NOTEBOOK})
     found, _ = read(tmp_path / "in")
-    assert {student for student, _ in found} == {"alice", "bob", "carol"}
+    assert {student for student, _ in found} == {"alice", "bob", "carol", "dan"}
     assert all(
-        "a link or a special file" in entry.problem
+        ("the folder is empty" if student == "dan" else "a link or a special file") in entry.problem
         for (student, _), entry in found.items()
         if student != "bob"
     )
@@ -376,6 +376,16 @@ def test_empty_folders_and_absent_paths_are_said(tmp_path):
         and f"{tmp_path}: no notebook in it" in notes
         and "there is no such file or folder" in notes
     )
+
+
+def test_an_empty_folder_is_somebody_who_handed_in_nothing(tmp_path):
+    put(tmp_path, {"Al_1_assignsubmission_file_/90_made_up_lab.ipynb": NOTEBOOK})
+    (tmp_path / "Bo_2_assignsubmission_file_").mkdir()
+    (tmp_path / "Al_1_assignsubmission_file_" / "nothing here").mkdir()
+    found, notes = read(tmp_path)
+    assert len(found) == 2 and notes.count("UNREAD") == 1
+    assert "the folder is empty" in found["Bo (2)", ""].problem and "UNREAD" in notes
+    assert not found["Al (1)", LAB].problem
 
 
 def test_a_single_notebook_can_be_given(tmp_path):

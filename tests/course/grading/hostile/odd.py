@@ -358,7 +358,7 @@ ODD = {
     "an undefined name": Odd(
         with_body("return 2 * y"), points=2, reason="raised an error, in line 2"
     ),
-    "float64 where float32 came": Odd(with_body("return 2 * x.double()"), points=2, reason="dtype"),
+    "float64 where float32 came": Odd(with_body("return 2 * x.double()")),
 }
 
 BROKEN = {  # nothing can be reached in these; the reason is for a person
