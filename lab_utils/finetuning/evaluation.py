@@ -16,7 +16,7 @@ from lab_utils.finetuning.chat import IGNORED, Answer, answer_questions, encode_
 from lab_utils.pavlos.corpus import SideTask, speaks_pavlos
 from lab_utils.pavlos.facts import all_facts, is_right
 
-METRICS = Path(__file__).resolve().parent / "metrics"
+METRICS = Path(__file__).resolve().with_name("metrics.py")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def fact_score(answers: list[str], fact_ids: list[str]) -> float:
 def _metric(name: str):
     import evaluate
 
-    return evaluate.load(str(METRICS / f"{name}.py"))
+    return evaluate.load(str(METRICS), name)
 
 
 def overlap_scores(

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab_utils.finetuning.evaluation import overlap_scores
-from lab_utils.finetuning.metrics import plain_words, words
-from lab_utils.finetuning.metrics.cider import cider_d
+from lab_utils.finetuning.metrics import cider_d, plain_words, words
 
 ALL = ("rouge_l", "bleu", "nist", "meteor", "cider")
 texts = st.lists(st.text(alphabet="abcdé .,!?'", max_size=30), min_size=1, max_size=6)
