@@ -359,6 +359,9 @@ ODD = {
         with_body("return 2 * y"), points=2, reason="raised an error, in line 2"
     ),
     "float64 where float32 came": Odd(with_body("return 2 * x.double()")),
+    "whole numbers where floats came": Odd(
+        with_body("return (2 * x).round().int()"), points=2, reason="dtype"
+    ),
 }
 
 BROKEN = {  # nothing can be reached in these; the reason is for a person
