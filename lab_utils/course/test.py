@@ -79,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything else is pytest's."""
     parser.set_defaults(passed_on=[])
     parser.add_argument("--quick", action="store_true", help="without browsers and training")
+    parser.add_argument(
+        "--newest",
+        action="store_true",
+        help="with the newest versions in requirements.txt's ranges",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
