@@ -23,7 +23,7 @@ from lab_utils.files import LabKitError, write_text
 
 BENCHES = {  # name: one line of help; the module has the same name
     "finetune": "fine-tuning on a CPU: our recipe against others', tokens per second and loss",
-    "forgetting": "a real model: what it learns and forgets, over methods, rates, rehearsal and seeds",
+    "forgetting": "what a real model learns and forgets, over methods, rates, rehearsal, seeds",
     "gpu": "on a GPU: peak memory beside the ledger, a step's speed, the paged optimizer, the gpu "
     "tests",
     "grading": "seconds to grade a submission, against executing its notebook",

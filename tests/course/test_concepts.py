@@ -1,4 +1,4 @@
-"""The picture in each lab's first cell: what our code draws today, described, and no other change."""
+"""The picture in each lab's first cell is what our code draws today, with a description."""
 
 import json
 

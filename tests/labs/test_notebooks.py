@@ -109,7 +109,7 @@ def test_every_exercise_of_the_lab_is_checked_in_it(lab):
 
 
 def test_a_cell_that_waits_for_an_exercise_says_so(lab):
-    """`if check(f).passed:` would leave an untouched lab's cell silent; `ready` names the exercise."""
+    """`if check(f).passed:` leaves an untouched lab's cell silent; `ready` names the exercise."""
     _, notebook = lab
     assert not [cell.source for cell in code_cells(notebook) if ".passed" in cell.source]
 
