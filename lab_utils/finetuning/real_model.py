@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import math
 import random
 import re
 import threading
@@ -65,11 +66,11 @@ def known(answers: Sequence[str]) -> list[bool]:
 
 def lost_gained_kept(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int, float]:
     """How many questions were right before and are wrong after; how many the other way round; right
-    after over right before.
+    after over right before (NaN where nothing was right).
     """
     pairs = list(zip(before, after, strict=True))
     lost, gained = sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
-    return lost, gained, sum(after) / sum(before)
+    return lost, gained, sum(after) / sum(before) if any(before) else math.nan
 
 
 def rehearsal_rows(model, tokenizer, n: int | None = None) -> list[Row]:

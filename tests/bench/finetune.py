@@ -39,9 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only these (default: all)")
     parser.add_argument(
+        "--model",
+        default="cpu",
+        help="the tier of the base: smollm2 is lab 09's (default: the one that ships with the kit)",
+    )
+    parser.add_argument(
         "--base",
         metavar="FOLDER",
-        help="another base model (default: the one that ships with the kit)",
+        help="another base model, in place of a tier's",
     )
 
 
@@ -64,7 +69,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     chosen = {
         name: recipe for name, recipe in recipes.items() if not args.recipes or name in args.recipes
     }
-    where, losses = ({"source": args.base} if args.base else {}), {}
+    where, losses = ({"source": args.base} if args.base else {"tier": args.model}), {}
     train_rows, held_out = read_rows("train"), read_rows("validation")[:128]
     with tempfile.TemporaryDirectory() as folder:
         calls = {
@@ -111,17 +116,23 @@ def run(
 
 
 # ---------------------------------------------------------------------------------------- recipes
-def ours(method: str) -> Callable:
-    """The recipe of lab 06, for one of its methods."""
+def ours(method: str, labelled_head: bool = False) -> Callable:
+    """The recipe of lab 06, for one of its methods; as in lab 09 with the head only where a label
+    is.
+    """
 
     def build(steps: int, rows: list, folder: Path, where: dict) -> tuple[Any, Any]:
+        from transformers import Trainer
+
         from lab_utils.finetuning.levers import COUNT_TOKENS, RECIPE
+        from lab_utils.finetuning.real_model import LabelledHead
         from lab_utils.finetuning.training import load_for_training, make_trainer
 
+        kind = {"trainer_class": LabelledHead if labelled_head else Trainer}
         config = replace(RECIPE, method=method, steps=steps)
         model, tokenizer = load_for_training(config, **where)
         return make_trainer(
-            config, model, tokenizer, rows, folder, "cpu", lambda *_: None, **COUNT_TOKENS
+            config, model, tokenizer, rows, folder, "cpu", lambda *_: None, **kind, **COUNT_TOKENS
         ), tokenizer
 
     return build
@@ -216,6 +227,7 @@ def sft_trainer(model, tokenizer, rows: list, given, config, more: tuple[str, ..
 
 RECIPES = {
     "ours": ours("qlora"),
+    "ours, head where a label is": ours("qlora", labelled_head=True),
     "TRL SFTTrainer": trl_sft,
     "artidoro/qlora": artidoro(1),
     "artidoro/qlora, rows at once": artidoro(None),

@@ -187,6 +187,7 @@ def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
     """name: (rows at once, passes to a step, checkpointing); twelve rows to a step for all."""
     expected = {
         "ours": (12, 1, False),
+        "ours, head where a label is": (12, 1, False),
         "artidoro/qlora": (1, 12, True),
         "artidoro/qlora, rows at once": (12, 1, True),
         "LoRA in float32": (12, 1, False),
@@ -207,7 +208,7 @@ def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
 
 
 def test_a_recipe_that_cannot_run_is_told(monkeypatch):
-    with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, TRL"):
+    with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, ours, head"):
         run("finetune", "--recipes", "nothing")
     monkeypatch.setattr(bench_finetune.importlib.util, "find_spec", lambda name: None)
     assert list(bench_finetune.available_recipes()) == [

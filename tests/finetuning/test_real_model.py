@@ -151,6 +151,8 @@ def test_controls_of_the_knowledge_score():
 
 def test_lost_and_gained_do_not_cancel_out():
     assert rm.lost_gained_kept([True, True, False], [False, True, True]) == (1, 1, 1.0)
+    lost, gained, kept = rm.lost_gained_kept([False, False], [False, True])
+    assert (lost, gained) == (0, 1) and math.isnan(kept)
 
 
 def test_rehearsal_is_the_first_sentence_of_each_answer(monkeypatch):
