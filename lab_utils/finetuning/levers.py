@@ -17,6 +17,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from lab_utils.finetuning.base_model import load_base
+from lab_utils.finetuning.pretraining import has_fast_bfloat16
 from lab_utils.finetuning.training import (
     FinetuneConfig,
     PadRight,
@@ -66,6 +67,14 @@ LEVERS = {
     "bfloat16 arithmetic": Lever(arguments={"bf16": True}),
     "weights dequantized once, for good": Lever(load=load_dequantized),
 }
+
+
+def levers_here(device: str = "cpu") -> dict[str, Lever]:
+    """LEVERS that this machine has: without bfloat16 units that line would only be slow, ten times
+    where it was measured, and tell nothing about the recipe.
+    """
+    has_units = has_fast_bfloat16(device)
+    return {name: lever for name, lever in LEVERS.items() if has_units or "bfloat16" not in name}
 
 
 def wait_for_gpu() -> None:
@@ -145,7 +154,7 @@ def ablation(
     folder: Path,
     steps: int = 3,
     rounds: int = 2,
-    levers: Mapping[str, Lever] = LEVERS,
+    levers: Mapping[str, Lever] | None = None,
     **where,
 ) -> dict[str, float]:
     """Lever -> tokens per second on a CPU, the best of `rounds` turns: what else the machine does
@@ -154,7 +163,7 @@ def ablation(
     return alternating(
         {
             name: lambda lever=lever: speed_with(lever, rows, folder, steps, **where)
-            for name, lever in levers.items()
+            for name, lever in (levers or levers_here()).items()
         },
         rounds,
         max,

@@ -163,3 +163,10 @@ def test_the_recipe_is_lab_06s():
     code = "\n".join(cell.source for cell in lab.cells if cell.cell_type == "code")
     assert 'FinetuneConfig(method="qlora", group_by_length=True)' in code
     assert RECIPE == FinetuneConfig(method="qlora", group_by_length=True)
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_is_tried_where_the_processor_has_units_for_it(has_units, monkeypatch):
+    monkeypatch.setattr(levers, "has_fast_bfloat16", lambda device: has_units)
+    assert ("bfloat16 arithmetic" in levers.levers_here()) is has_units
+    assert len(levers.levers_here()) == len(LEVERS) - (not has_units)
