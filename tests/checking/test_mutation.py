@@ -32,9 +32,9 @@ def some_mutants(exercise, n=5):
 
 
 def outcome(function, case):
-    """What the grader's worker would send."""
+    """What the grader's worker would send: the answer, and the arguments after the call."""
     try:
-        return ("answer", function(*case), True)
+        return ("answer", function(*case), case)
     except Exception as error:
         return ("error", type(error).__name__, 1, 1)
 
