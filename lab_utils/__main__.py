@@ -131,7 +131,9 @@ def main(argv: list) -> int:
         else:
             newest = getattr(args, "newest", False)
             environment.ensure(argv, SECTIONS.get(args.command, LABS), newest)
-        return importlib.import_module(COMMANDS[args.command][0]).main(args)
+        code = importlib.import_module(COMMANDS[args.command][0]).main(args)
+        sys.stdout.flush()  # what a closed pipe refuses is said here, not while Python ends
+        return code
     except LabKitError as error:
         print("\n" + str(error), file=sys.stderr)
         return 1
