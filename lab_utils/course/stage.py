@@ -54,7 +54,7 @@ DEMOS = {
     ),
     "bits": Demo(
         "lab_utils.quantization.demos:bit_explorer",
-        "One number in five formats",
+        "One number in six formats",
         {
             "0.1": {"value": 0.1},
             "too large for FP16": {"value": 70000.0},

@@ -180,7 +180,7 @@ def open_code(page: Any, server: Server, code: str) -> None:
 
 
 def show_demo(page: Any, name: str) -> None:
-    """Show a demo of `presenting.DEMOS` in the open notebook, instead of what it showed; its kernel
+    """Show a demo of `stage.DEMOS` in the open notebook, instead of what it showed; its kernel
     goes on.
 
     Returns when the demo's picture is there and its controls have their names.

@@ -1,7 +1,7 @@
 """Exercises of lab 07_peft_methods: what they call right is what `lab_utils` and PEFT compute.
 
 That right answers pass and mistakes are refused is tested for all labs in test_exercises.py. IA3
-and the sum of two adapters are held against PEFT's layers in tests/test_peft_methods.py.
+and the sum of two adapters are held against PEFT's layers in tests/lora/test_methods.py.
 """
 
 import pytest

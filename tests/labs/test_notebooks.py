@@ -75,7 +75,7 @@ def test_every_picture_has_alt_text(lab):
         output for cell in code_cells(notebook) for output in cell.outputs if "data" in output
     ):
         assert "image/png" not in output.data, (
-            "draw with plots.style.described, which writes alt text"
+            "draw with drawing.style.described, which writes alt text"
         )
         for tag in re.findall(r"<(?:img|svg)\b[^>]*>", str(output.data.get("text/html", ""))):
             assert re.search(r'(?:alt|aria-label)="[^"]{10,}"', tag), tag[:200]
