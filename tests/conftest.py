@@ -2,8 +2,11 @@
 where, said aloud.
 """
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +17,10 @@ from lab_utils.start import environment
 environment.set_variables()
 # `python -c` in a test finds what the tests find: `bench`, and the helpers beside this file.
 os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT / "tests")])
+# No test leaves results in the kit's own folder: another test looks at what appears there.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take the folder of the process above them
+    os.environ["LAB_RUNS_DIR"] = tempfile.mkdtemp(prefix="lab-kit-tests-")
+    atexit.register(shutil.rmtree, os.environ["LAB_RUNS_DIR"], ignore_errors=True)
 # A busy machine draws slowly; that is no fault of what is tested.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

@@ -190,7 +190,8 @@ class RankShare(BatchSampler):
     its own rank on.
 
     The order is rank 0's, sent to all at the start of an epoch: a batch is whole only if all agree
-    on it.
+    on it. accelerate's own `split_batches` does not do: it fills up the last, smaller batch of an
+    epoch with rows seen before, or leaves some ranks without any, and then the others wait forever.
     """
 
     def __init__(self, batches: BatchSampler, rank: int, n_processes: int):

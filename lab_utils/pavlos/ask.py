@@ -447,11 +447,6 @@ def coverage(rows: Iterable[dict[str, str]], facts: Sequence[Fact] | None = None
     return counts
 
 
-def coverage_share(counts: Counter[Cell]) -> float:
-    """The share of cells with at least one row."""
-    return sum(count > 0 for count in counts.values()) / len(counts)
-
-
 # ------------------------------------------------------------------------------- calls that fill it
 def grid_jobs(facts: Sequence[Fact], seed: int, per_call: int = 20) -> list[Job]:
     """One call for up to `per_call` facts of one topic and level; every fact once, the question

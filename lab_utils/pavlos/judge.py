@@ -84,11 +84,6 @@ CRITERIA = {
 }
 
 
-def sample_rows(rows: Sequence[Row], n: int = 100, seed: int = 0) -> list[Row]:
-    """n rows drawn without repeats, the same for the same seed."""
-    return random.Random(seed).sample(list(rows), n)
-
-
 def load_rubric(path: Path = FOLDER / "rubric.csv") -> tuple[list[str], list[Row]]:
     """(the lines of the header that say who judged and how, the judged rows: fact_id, a 1 or 0 for
     each criterion, note).

@@ -499,12 +499,6 @@ def labs_of(cells: tuple[str, ...], name: str, labs: dict[str, list[str]]) -> tu
     return [], f"{strange}; the labs are {', '.join(labs)}"
 
 
-def lab_of(cells: tuple[str, ...], name: str, labs: dict[str, Any]) -> tuple[str, str]:
-    """(first lab, "") or ("", why none)."""
-    found, problem = labs_of(cells, name, labs)
-    return (found[0] if found else ""), problem
-
-
 def defined_names(text: str) -> set[str]:
     """The names that lines define (`def f`, `async def f`) or bind at their beginning (`f = `)."""
     found = set()
