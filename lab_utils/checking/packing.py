@@ -109,9 +109,15 @@ def session() -> Mapping[str, Any]:
     return shell.user_ns if shell else {}
 
 
+def lab_info(namespace: Mapping[str, Any]) -> LabInfo | None:
+    """What `start_lab` returned in the setup cell, or None before that cell was run."""
+    return next((value for value in namespace.values() if isinstance(value, LabInfo)), None)
+
+
 def lab_name(namespace: Mapping[str, Any]) -> str | None:
     """The lab's name as the setup cell gave it to `start_lab`, or None before that cell was run."""
-    return next((value.name for value in namespace.values() if isinstance(value, LabInfo)), None)
+    info = lab_info(namespace)
+    return info.name if info else None
 
 
 def exercise_names() -> set[str]:

@@ -61,6 +61,10 @@ MARK = re.compile(r"\b(?:BEGIN|END)\W*SOL", re.IGNORECASE)  # also a misspelt on
 EMPTY_GAP = re.compile(rf"^[ \t]+{re.escape(GAP)}$", re.MULTILINE)
 CHECKED = re.compile(r"\b(?:check|ready|progress|submit)\(")
 
+PREDICT = re.compile(r"\*\*[Pp]redict\b")
+NEXT_TOPIC = re.compile(r"^#{1,6} (?!Exercise)", re.MULTILINE)  # a heading that ends a prediction
+TOLD = re.compile(r"\b(guess|reveal)\(\s*(\"[^\"]+\")")
+
 EXERCISES = Path("lab_utils", "checking", "exercises")
 COURSE = Path("lab_utils", "course")  # what an instructor runs
 REFERENCES = EXERCISES / "references.zip"
@@ -142,25 +146,46 @@ def stamp(text: str, repository: str | None, branch: str) -> str:
     return text.replace(PLACEHOLDER, repository)
 
 
-def without_solutions(master: Any, repository: str | None, branch: str) -> Any:
-    """A copy (NotebookNode) with stubs, without the outputs of exercises and checks. ValueError
-    names the cell.
+def below_predictions(cells: list[Any]) -> set[int]:
+    """The places of the code cells whose outputs would answer a prediction: those below a prompt
+    `**Predict` up to the next heading (an exercise's is none), and those between a guess and the
+    cell that reveals it, which is one of them.
+    """
+    found, asked, guessed = set(), False, set()
+    for place, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            told = TOLD.findall(cell.source)
+            guessed |= {what for name, what in told if name == "guess"}
+            if asked or guessed:
+                found.add(place)
+            guessed -= {what for name, what in told if name == "reveal"}
+        elif cell.cell_type == "markdown":
+            asked = bool(
+                PREDICT.search(cell.source) or asked and not NEXT_TOPIC.search(cell.source)
+            )
+    return found
 
-    Of the metadata the kernel, the language, the widgets' state (the other cells' pictures need it)
-    and the tags stay.
+
+def without_solutions(master: Any, repository: str | None, branch: str) -> Any:
+    """A copy (NotebookNode) with stubs, without the outputs of exercises and checks, and without
+    those that answer a prediction. ValueError names the cell.
+
+    Of the metadata the kernel, the language, the widgets' state (the other cells' pictures need
+    it), the tags and what folds a cell stay.
     """
     import nbformat
 
     notebook = nbformat.from_dict(master)
     notebook.metadata = _only(notebook.metadata, ("kernelspec", "language_info", "widgets"))
+    answers = below_predictions(notebook.cells)
     for number, cell in enumerate(notebook.cells):
-        cell.metadata = _only(cell.metadata, ("tags",))
+        cell.metadata = _only(cell.metadata, ("tags", "jupyter", "cellView"))
         try:
             cell.source = stamp(make_stub(cell.source), repository, branch)
         except ValueError as error:
             raise ValueError(f"cell {number}: {error}") from None
         if cell.cell_type == "code" and (
-            EMPTY_GAP.search(cell.source) or CHECKED.search(cell.source)
+            number in answers or EMPTY_GAP.search(cell.source) or CHECKED.search(cell.source)
         ):
             cell.outputs, cell.execution_count = [], None
     return notebook

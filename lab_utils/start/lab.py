@@ -1,5 +1,6 @@
-"""What every lab starts with. The setup cell, the same in each lab but for its name:
+"""What every lab starts with. The setup cell, the same in each lab but for its name, and folded:
 
+    # @title Set-up: run this cell first
     import os, subprocess, sys
 
     # Before torch loads: waiting threads sleep instead of spinning.

@@ -56,7 +56,7 @@ def small_lab():
                 "2 * 21",
                 execution_count=2,
                 outputs=[output("42")],
-                metadata={"tags": ["slow"], "author": "x"},
+                metadata={"tags": ["slow"], "author": "x", "cellView": "form"},
             ),
             new_code_cell(EXERCISE, execution_count=3, outputs=[output("PASSED halves")]),
             new_code_cell("check(halves)", execution_count=4, outputs=[output("PASSED again")]),
@@ -256,9 +256,8 @@ def test_outputs_of_exercises_and_checks_go_and_others_stay(kit):
 
 def test_metadata_is_cut_to_what_is_needed(kit):
     notebook = student_lab(make_edition(kit))
-    assert set(notebook.metadata) == {"kernelspec"} and notebook.cells[2].metadata == {
-        "tags": ["slow"]
-    }
+    assert set(notebook.metadata) == {"kernelspec"}
+    assert notebook.cells[2].metadata == {"tags": ["slow"], "cellView": "form"}
 
 
 def test_cells_to_hand_in_come_last_and_always_alike(kit):
@@ -352,6 +351,36 @@ def test_a_solution_elsewhere_is_found_under_other_names(elsewhere, is_found):
     found = taught.find_answers({**files, "c.txt": elsewhere.encode()}, functions)
     expected = {"[int(x / 2) + len(n) for x in xs]": {"lab_utils/a.py", "b.ipynb cell 2"}}
     assert found == ({"f": expected} if is_found else {})
+
+
+# ------------------------------------------------------------------------------------- predictions
+def cells_of(*texts):
+    """A text that begins with a capital or a mark is Markdown, any other code."""
+    return [
+        new_markdown_cell(text) if text[0] in "*#ABC" else new_code_cell(text) for text in texts
+    ]
+
+
+@pytest.mark.parametrize(
+    "texts, hidden",
+    [
+        (["x", "**Predict:** more?", "x", "And now:", "x", "## 2 · Next", "x"], {2, 4}),
+        (["## 1\n\n**Predict** the order.", "x", "## 2"], {1}),
+        (["Before you run, **predict** why.", "x"], {1}),
+        (["**Predict:** a?\n\n### Exercise 1", "x", "### Exercise 2", "x", "### B", "x"], {1, 3}),
+        (["# A", 'guess("n", None)', "x", "## B", 'reveal("n", 2)', "x"], {1, 2, 4}),
+        (["# A", 'guess(\n    "n",\n    None,\n)', "x", 'reveal(\n "n", 2)', "x"], {1, 2, 3}),
+        (["## Predict, measure", "x"], set()),
+    ],
+)
+def test_outputs_that_answer_a_prediction_are_found(texts, hidden):
+    assert release.below_predictions(cells_of(*texts)) == hidden
+
+
+def test_outputs_below_a_prediction_go(kit):
+    change_lab(kit, lambda notebook: notebook.cells[0].update(source="**Predict:** how many?"))
+    cells = student_lab(make_edition(kit)).cells
+    assert cells[2].outputs == [] and cells[2].execution_count is None
 
 
 # ---------------------------------------------------------------------------------------- leaks
@@ -650,6 +679,7 @@ def test_nothing_for_instructors_is_in_the_edition(real):
             "checks.py",
             "packing.py",
             "board.py",
+            "guesses.py",
             "exercises/__init__.py",
             "exercises/references.zip",
         )
@@ -683,6 +713,43 @@ def test_no_cell_needs_an_unwritten_function(masters):
     assert not found, "guard these cells with `if ready(function):`, or let them call lab_utils"
 
 
+def test_no_prediction_of_the_edition_has_a_stored_answer_below_it(real, masters):
+    """From each prompt up to the next heading that is no exercise's; what a master stores there
+    shows that something was there to hide.
+    """
+    prompts, hidden = 0, 0
+    for name, master in masters.items():
+        asked = False
+        for ours, theirs in zip(master.cells, student_lab(real[0], name).cells):
+            if theirs.cell_type == "markdown":
+                here = len(re.findall(r"\*\*predict\b", theirs.source, re.IGNORECASE))
+                prompts += here
+                asked = here > 0 or asked and not re.search(r"(?m)^#+ (?!Exercise)", theirs.source)
+            elif asked:
+                assert theirs.outputs == [], (name, theirs.source)
+                hidden += bool(ours.outputs)
+    assert prompts >= 80 and hidden >= 150
+
+
+def test_every_guess_is_revealed_once_and_until_then_nothing_is_shown(real, masters):
+    for name in masters:
+        open_guesses, cells = set(), student_lab(real[0], name).cells
+        for cell in (cell for cell in cells if cell.cell_type == "code"):
+            calls = [
+                (node.func.id, node.args[0].value, node.args[1])
+                for node in ast.walk(ast.parse(cell.source))
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in TELLING
+            ]
+            for _, what, value in (call for call in calls if call[0] == "guess"):
+                assert ast.unparse(value) == "None" and what not in open_guesses, what
+                open_guesses.add(what)
+            assert not (open_guesses and cell.outputs), (name, cell.source)
+            for _, what, _ in (call for call in calls if call[0] == "reveal"):
+                open_guesses.remove(what)
+        assert not open_guesses, (name, open_guesses)
+
+
+TELLING = {"guess", "reveal"}
 AS_A_STUDENT = """
     import ast, json, re, sys
     sys.path[:0] = [".."]

@@ -89,6 +89,16 @@ def test_setup_is_the_same_in_every_lab_but_for_the_name(lab):
     assert source.replace(path.stem, "NAME") == setup_cell(first).replace(LABS[0].stem, "NAME")
 
 
+def test_the_setup_is_folded_in_jupyterlab_and_in_colab(lab):
+    """So that the first screen shows the title and the picture; Colab shows the @title."""
+    _, notebook = lab
+    folded = [cell for cell in code_cells(notebook) if cell.metadata.get("cellView") == "form"]
+    assert [cell.source for cell in folded] == [setup_cell(notebook)]
+    assert folded[0].metadata.jupyter.source_hidden is True
+    assert folded[0].source.startswith("# @title Set-up")
+    assert notebook.cells.index(folded[0]) == 1
+
+
 def test_the_badge_opens_this_lab(lab):
     path, notebook = lab
     links = re.findall(r"\]\((https://[^)]+\.ipynb)\)", notebook.cells[0].source)
