@@ -9,5 +9,5 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", ["05_pavlos_dataset", "06_qlora_finetune"])
-def test_runs_in_jupyterlab_from_top_to_bottom(name, jupyterlab, browser, tmp_path, request):
-    run_whole_lab(name, jupyterlab, browser, tmp_path, request.session)
+def test_runs_in_jupyterlab_from_top_to_bottom(name, jupyterlab, browser, tmp_path):
+    run_whole_lab(name, jupyterlab, browser, tmp_path)
