@@ -207,7 +207,7 @@ def hand_in_cells(with_ids: bool) -> list[Any]:
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     text = (
-        "## Hand in\n\nWhat is done? Then **save the notebook** (Ctrl+S, on a Mac Cmd+S), run the "
+        "## Hand in\n\nDone? Then **save the notebook** (Ctrl+S, on a Mac Cmd+S), run the "
         "last cell, and upload the zip that it names."
     )
     cells = [

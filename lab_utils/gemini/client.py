@@ -198,8 +198,8 @@ class Patience:
 
 def wait_as_told(state: tenacity.RetryCallState) -> float:
     """Seconds: the service's own word if that is a second or more, else 1, 2, 4, ... up to 30 with
-    up to a second more, so that a class does not knock in step. (Some say "0s": six attempts
-    without a wait would be gone in a blink.)
+    up to a second more, so that a whole class does not ask again at the same moment. (Some say
+    "0s": six attempts without a wait would be gone in a blink.)
     """
     told = getattr(state.outcome.exception(), "wait", None) or 0.0
     return told if told >= 1 else min(2.0 ** (state.attempt_number - 1), 30) + random.random()

@@ -319,7 +319,7 @@ def layer_marks(layer: int, x: float, width: float, state: State, event: Event |
 def meter(
     label: str, value: float, mark: float, top: float, color: str, y: float, words: str
 ) -> list[str]:
-    """A lying bar from 0 to `top` with a mark on it, and the number in words."""
+    """A horizontal bar from 0 to `top` with a mark on it, and the number in words."""
     end = 640
     place = style.placed(mark, 0, top, LEFT, end)
     return [

@@ -309,7 +309,7 @@ def weight_bars(
 
 
 def rmse_bar(label: str, rmse: float, color: str, y: float) -> list[str]:
-    """A lying bar, 0 to 0.75: the scale stays while the outlier grows."""
+    """A horizontal bar, 0 to 0.75: the scale stays while the outlier grows."""
     length = style.placed(rmse, 0, 0.75, 3, 600)
     return [
         style.text(0, y + 26, label, 20, bold=True),

@@ -1,4 +1,4 @@
-"""Timing that stands a busy machine: what is compared takes turns, in one run."""
+"""Timing that holds up on a busy machine: what is compared takes turns, in one run."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ NEXT_TOKEN_LOSS = Exercise(
         "shifted the wrong way: position t must be compared with the token after it": lambda x, i: (
             cross_entropy(x[1:], i[:-1]).item()
         ),
-        "the sum of the losses: the mean is asked": lambda x, i: cross_entropy(
+        "the sum of the losses: the mean is asked for": lambda x, i: cross_entropy(
             x[:-1], i[1:], reduction="sum"
         ).item(),
         "divided by all tokens: there is one prediction fewer": lambda x, i: (
@@ -68,7 +68,9 @@ NEXT_TOKEN_LOSS = Exercise(
         "rolled around: the last token predicts the first": lambda x, i: cross_entropy(
             x, i.roll(-1)
         ).item(),
-        "in bits: natural logarithms are asked": lambda x, i: next_token_loss(x, i) / math.log(2),
+        "in bits: natural logarithms are asked for": lambda x, i: (
+            next_token_loss(x, i) / math.log(2)
+        ),
         "the sign: a loss is minus the logarithm of a probability": lambda x, i: (
             -next_token_loss(x, i)
         ),
@@ -167,7 +169,7 @@ PREFERENCE_LOSS = Exercise(
         "the sign: the logarithm of a sigmoid is negative, a loss is minus that": with_margin(
             right_margin, lambda beta, m: logsigmoid(beta * m).mean()
         ),
-        "the sum over the pairs: the mean is asked": with_margin(
+        "the sum over the pairs: the mean is asked for": with_margin(
             right_margin, lambda beta, m: -logsigmoid(beta * m).sum()
         ),
         "the mean margin goes into the sigmoid: take the mean of the losses": with_margin(

@@ -308,7 +308,7 @@ BITS_PER_PARAM = Exercise(
     },
     same=close(rtol=1e-6, atol=0),
     wrong={
-        "only the saving, 0.373 bits: the total is asked": lambda b, s, t: (
+        "only the saving, 0.373 bits: the total is asked for": lambda b, s, t: (
             32 / s - 8 / s - 32 / (s * t)
         ),
         "only the constants: the codes are missing": lambda b, s, t: 8 / s + 32 / (s * t),
@@ -319,7 +319,7 @@ BITS_PER_PARAM = Exercise(
             b + 32 / s + 8 / (s * t)
         ),
         "block sizes are added, not multiplied": lambda b, s, t: b + 8 / s + 32 / (s + t),
-        "in bytes: bits are asked": lambda b, s, t: bits_per_param_double_quant(b, s, t) / 8,
+        "in bytes: bits are asked for": lambda b, s, t: bits_per_param_double_quant(b, s, t) / 8,
         "the constants are in bytes, the codes in bits": lambda b, s, t: b + 1 / s + 4 / (s * t),
         "the block sizes are swapped": lambda b, s, t: b + 8 / t + 32 / (s * t),
         "64 and 256, whatever the block sizes say": lambda b, s, t: b + 8 / 64 + 32 / (64 * 256),

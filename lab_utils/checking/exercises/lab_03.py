@@ -223,7 +223,7 @@ RECOMPUTED_LAYERS = Exercise(
     same=exact,
     wrong={
         "the last segment is counted: it was never thrown away": lambda n, k: n,
-        "backward steps are counted as well: only forward steps are asked": lambda n, k: (
+        "backward steps are counted as well: only forward steps are asked for": lambda n, k: (
             recomputed_layers(n, k) + 2 * n
         ),
         "n - k: the last segment may be shorter than k": lambda n, k: n - k,
@@ -399,8 +399,8 @@ PAGE_TRANSFERS = Exercise(
             0, refresh=False
         ),
         "the most recently used page leaves: the least recently used should": transfers_with(-1),
-        "the pages that left are counted: those that came are asked": evictions,
-        "both directions are counted: only transfers to the GPU are asked": lambda t, r: (
+        "the pages that left are counted: those that came are asked for": evictions,
+        "both directions are counted: only transfers to the GPU are asked for": lambda t, r: (
             page_transfers(t, r) + evictions(t, r)
         ),
         "one page too many on the GPU: make room before the page comes": transfers_with(
@@ -456,8 +456,8 @@ SMALLEST_PAGED_RANK = Exercise(
         "half of it: A and B count each for itself, and elements count, not bytes": lambda w: (
             math.ceil(50_000 / w)
         ),
-        "the largest rank that is not paged: one more is asked": lambda w: 99_999 // w,
-        "the elements at that rank: the rank is asked": lambda w: math.ceil(100_000 / w) * w,
+        "the largest rank that is not paged: one more is asked for": lambda w: 99_999 // w,
+        "the elements at that rank: the rank is asked for": lambda w: math.ceil(100_000 / w) * w,
     },
     hints=(
         "A has rank * width elements, and so has B if the layer is square.",

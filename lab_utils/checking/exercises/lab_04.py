@@ -58,7 +58,7 @@ LOW_RANK_ERROR = Exercise(
     },
     same=close(rtol=1e-4, atol=1e-5),
     wrong={
-        "the share that is kept: the share that is lost is asked": error_from(
+        "the share that is kept: the share that is lost is asked for": error_from(
             lambda s, r: (s[:r].square().sum() / s.square().sum()).sqrt()
         ),
         "1 minus the kept share of the norm: squares add up, norms do not": error_from(
@@ -137,7 +137,7 @@ LARGEST_USEFUL_RANK = Exercise(
         "rounded up: that adapter is larger than the weight": lambda d, k: math.ceil(
             d * k / (d + k)
         ),
-        "the rank with equally many parameters counts: fewer are asked": lambda d, k: (
+        "the rank with equally many parameters counts: fewer are asked for": lambda d, k: (
             d * k // (d + k)
         ),
         "the smaller side: that is the highest rank that a matrix can have, and its adapter is "
@@ -210,10 +210,10 @@ MAKE_ADAPTER = Exercise(
         "divided by the root of the rank: A adds up n_in values": adapter_with(
             a=lambda noise, n: noise / math.sqrt(noise.shape[0])
         ),
-        "divided by the rank (PEFT's 'gaussian'): here the root of n_in is asked": adapter_with(
+        "divided by the rank (PEFT's 'gaussian'): here the root of n_in is asked for": adapter_with(
             a=lambda noise, n: noise / noise.shape[0]
         ),
-        "PEFT's default variance, 1 / (3 n_in): here 1 / n_in is asked": adapter_with(
+        "PEFT's default variance, 1 / (3 n_in): here 1 / n_in is asked for": adapter_with(
             a=lambda noise, n: noise / math.sqrt(3 * noise.shape[1])
         ),
         "B is transposed: it is (n_out, rank)": adapter_with(

@@ -154,10 +154,14 @@ TRAINABLE_SHARE = Exercise(
     wrong={
         "only A is counted: B has rank * n_out parameters": lambda i, o, r: r * i / (i * o),
         "only B is counted: A has rank * n_in parameters": lambda i, o, r: r * o / (i * o),
-        "the parameters themselves: their share of the layer is asked": lambda i, o, r: r * (i + o),
+        "the parameters themselves: their share of the layer is asked for": lambda i, o, r: (
+            r * (i + o)
+        ),
         "the reduction, 1 minus the share": lambda i, o, r: 1 - r * (i + o) / (i * o),
-        "in percent: a share between 0 and 1 is asked": lambda i, o, r: 100 * r * (i + o) / (i * o),
-        "the share of adapter and layer together: of the layer alone is asked": lambda i, o, r: (
+        "in percent: a share between 0 and 1 is asked for": lambda i, o, r: (
+            100 * r * (i + o) / (i * o)
+        ),
+        "of adapter and layer together: divide by the layer alone": lambda i, o, r: (
             r * (i + o) / (i * o + r * (i + o))
         ),
         "the share upside down": lambda i, o, r: (i * o) / (r * (i + o)),

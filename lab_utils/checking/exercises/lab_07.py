@@ -310,11 +310,11 @@ REPLAY_ROWS = Exercise(
     },
     same=exact,
     wrong={
-        "share of the old rows: of all rows, new and old, is asked": lambda n, s: round(n * s),
+        "share of the old rows: of all rows, new and old, is asked for": lambda n, s: round(n * s),
         "the old rows that stay if none were added: here rows are added": lambda n, s: round(
             n * (1 - s)
         ),
-        "all rows together: only the new ones are asked": lambda n, s: round(n / (1 - s)),
+        "all rows together: only the new ones are asked for": lambda n, s: round(n / (1 - s)),
         "divided by 1 + share: the old rows are 1 - share of all": lambda n, s: round(
             n * s / (1 + s)
         ),
@@ -393,15 +393,15 @@ LOST_AND_GAINED = Exercise(
             max((b.sum() - a.sum()).item(), 0) / len(b),
             max((a.sum() - b.sum()).item(), 0) / len(b),
         ),
-        "lost of those solved before: of all tasks is asked": lambda b, a: (
+        "lost of those solved before: the share of all tasks is asked for": lambda b, a: (
             (b & ~a).sum().item() / max(b.sum().item(), 1),
             (~b & a).sum().item() / len(b),
         ),
-        "gained of those not solved before: of all tasks is asked": lambda b, a: (
+        "gained of those not solved before: the share of all tasks is asked for": lambda b, a: (
             (b & ~a).sum().item() / len(b),
             (~b & a).sum().item() / max((~b).sum().item(), 1),
         ),
-        "numbers of tasks: shares are asked": lambda b, a: (
+        "numbers of tasks: shares are asked for": lambda b, a: (
             (b & ~a).sum().item(),
             (~b & a).sum().item(),
         ),

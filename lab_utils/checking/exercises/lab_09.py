@@ -172,13 +172,13 @@ NEEDS_HEAD = Exercise(
             labels, dtype=torch.bool
         ),
         "the masked positions instead of the labelled ones": lambda labels: ~needs_head(labels),
-        "cut by one: a mask as long as the row is asked, its last place False": lambda labels: (
+        "cut by one: a mask as long as the row is asked for, its last place False": lambda labels: (
             labels[:, 1:] != -100
         ),
         "the label 0 is left out: it is a token, only -100 is none": lambda labels: needs_head(
             torch.where(labels == 0, -100, labels)
         ),
-        "numbers, where True and False are asked": lambda labels: needs_head(labels).long(),
+        "numbers, where True and False are asked for": lambda labels: needs_head(labels).long(),
     },
     hints=(
         "A model's output at position t is its guess of the token at t + 1.",
@@ -388,7 +388,7 @@ LOST_GAINED_KEPT = Exercise(
         "kept upside down": changed(
             lambda lost, gained, kept, b, a: (lost, gained, sum(b) / max(sum(a), 1))
         ),
-        "kept in percent: a share is asked": changed(
+        "kept in percent: a share is asked for": changed(
             lambda lost, gained, kept, b, a: (lost, gained, 100 * kept)
         ),
     },
@@ -451,7 +451,7 @@ MXFP4_SCALE = Exercise(
     same=close(rtol=1e-6, atol=0),
     wrong={
         "absmax / 6 is no power of two": scaled_by(lambda m: m / 6),
-        "rounded up: the power of two not above absmax is asked": scaled_by(
+        "rounded up: the power of two not above absmax is asked for": scaled_by(
             lambda m: 2.0 ** (math.ceil(math.log2(m)) - 2)
         ),
         "the exponent of 6 is missing: 6 = 1.5 * 2**2, so take 2 off": scaled_by(
