@@ -142,14 +142,14 @@ def wrapped(name, change):
         ("bucket_of", lambda codes: codes.tolist()),
         ("mask_labels", lambda labels: labels.int()),
         ("make_adapter", lambda pair: tuple(torch.nn.Parameter(one) for one in pair)),
-        ("merge_adapter", torch.nn.Parameter),
+        ("lora_update", torch.nn.Parameter),
         ("lora_step", lambda three: [torch.nn.Parameter(one) for one in three]),
         ("lora_update", lambda update: update.double()),
         ("blockwise_absmax", lambda absmax: absmax.tolist()),
         ("blockwise_absmax", lambda absmax: list(absmax)),
         ("dequantize_int8", lambda values: values.numpy().astype("float64")),
-        ("trainable_share", np.float32),
-        ("trainable_share", lambda share: torch.tensor(share)),
+        ("lost_in_merging", np.float32),
+        ("lost_in_merging", lambda share: torch.tensor(share)),
         ("bytes_of_scheme", float),
         ("row_flaws", lambda flaws: [flaw == 1 for flaw in flaws]),
         ("row_flaws", lambda flaws: torch.tensor(flaws) == 1),
@@ -173,7 +173,7 @@ def test_the_same_values_in_another_form_are_right(name, change):
         ("absmax_int8", lambda pair: (pair[0].numpy(), pair[1]), "type"),
         ("pack_codes", lambda codes: codes.int(), "dtype"),
         ("dequantize_int8", lambda values: values.half(), "wrong value"),
-        ("merge_adapter", lambda weight: weight.tolist(), "type"),
+        ("lora_update", lambda update: update.tolist(), "type"),
         ("page_transfers", bool, "type"),
         ("page_transfers", lambda n: torch.tensor(n > 0), "type"),
         ("page_transfers", lambda n: torch.tensor([n]), "type"),
@@ -188,9 +188,9 @@ def test_other_values_and_forms_are_not(name, change, kind):
 
 def test_two_numbers_are_shown_until_they_differ():
     by_a_little = {
-        "trainable_share": 1e-5,
+        "cohens_kappa": 1e-4,
         "next_token_loss": 3e-4,
-        "merge_adapter": 3e-4,
+        "lora_update": 3e-4,
         "quantize_constants": 3e-4,
     }
     for name, relative in by_a_little.items():

@@ -46,6 +46,8 @@ VALUES = [
     ("activation_gigabytes", (10, 2, 100, 5, 3), 3 * (34 * 10 * 2 * 100 + 5 * 5 * 100 * 2) / 1e9),
     ("segment_peak", ([2, 7, 7, 1, 1],), 10),  # at the last of the two longest
     ("largest_useful_rank", (3, 7), 2),  # 20 of 21 parameters
+    ("qlora_layer_bytes", (3, 3, 2), (5 + 1 + 4, 16 * 2 * 6)),
+    ("qlora_layer_bytes", (16384, 2, 7), (16384 + 512 + 8, 16 * 7 * 16386)),
 ]
 
 
@@ -62,8 +64,6 @@ UPDATE = 2 * torch.tensor([[9.0], [10.0]])  # alpha 6, rank 3, one input
     ("name", "arguments", "value"),
     [
         ("lora_update", (A, B, 6.0), UPDATE),
-        ("merge_adapter", (torch.ones(2, 1), A, B, 6.0), 1 + UPDATE),
-        ("adapter_forward", (torch.ones(1, 1), torch.ones(2, 1), A, B, 6.0), 1 + UPDATE.T),
         ("swap_adapter", (torch.ones(2, 1), (A, 0 * B), (A, B), 6.0), 1 + UPDATE),
         ("make_adapter", (torch.tensor([[3.0], [5.0]]), 1), torch.tensor([[3.0], [5.0]])),
     ],

@@ -518,37 +518,80 @@ def mask_labels_filled(input_ids: Tensor, n_prompt: int, n_real: int) -> Tensor:
     return labels
 
 
-def trainable_share_of_matrices(n_in: int, n_out: int, rank: int) -> np.float32:
-    a, b, weight = np.empty((rank, n_in)), np.empty((n_out, rank)), np.empty((n_out, n_in))
-    return np.float32(a.size + b.size) / np.float32(weight.size)
+def qlora_backward_by_autograd(
+    grad_y, x, codes, levels, absmax, lora_a, lora_b, alpha
+) -> tuple[Tensor, ...]:
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, lora_a, lora_b)]
+    x, a, b = inputs
+    weight = torch.diag(absmax) @ torch.take(levels, codes)
+    y = x @ weight.T + (x @ a.T @ b.T) * alpha / len(a)
+    return torch.autograd.grad(y, inputs, grad_y)
 
 
-def adapter_forward_merged(
-    x: Tensor, weight: Tensor, lora_a: Tensor, lora_b: Tensor, alpha: float
-) -> Tensor:
-    return x @ (weight + alpha / len(lora_a) * lora_b @ lora_a).T
+def qlora_backward_row_by_row(grad_y, x, codes, levels, absmax, lora_a, lora_b, alpha) -> list:
+    scale, grad_x = alpha / lora_b.shape[1], torch.zeros_like(x)
+    grad_a, grad_b = torch.zeros_like(lora_a), torch.zeros_like(lora_b)
+    merged = levels[codes] * absmax.reshape(-1, 1) + scale * (lora_b @ lora_a)
+    for i in range(len(x)):
+        grad_x[i] = merged.T @ grad_y[i]
+        grad_a += scale * torch.outer(lora_b.T @ grad_y[i], x[i])
+        grad_b += scale * torch.outer(grad_y[i], lora_a @ x[i])
+    return [grad_x, grad_a, grad_b]
 
 
-def adapter_forward_linear(x, weight, lora_a, lora_b, alpha) -> Tensor:
-    inner = torch.nn.functional.linear(x, lora_a) * (alpha / lora_b.shape[1])
-    return torch.nn.functional.linear(x, weight) + torch.nn.functional.linear(inner, lora_b)
+def qlora_backward_in_double(grad_y, x, codes, levels, absmax, lora_a, lora_b, alpha) -> tuple:
+    g, x, a, b = (tensor.double() for tensor in (grad_y, x, lora_a, lora_b))
+    weight = torch.nn.functional.embedding(codes, levels[:, None])[..., 0] * absmax.unsqueeze(1)
+    scaled = g * (alpha / a.shape[0])
+    return (
+        g @ weight.double() + scaled @ b @ a,
+        torch.einsum("no,or,ni->ri", scaled, b, x),
+        torch.einsum("no,ni,ri->or", scaled, x, a),
+    )
 
 
-def adapter_forward_row_by_row(x, weight, lora_a, lora_b, alpha) -> Tensor:
-    scale = alpha / len(lora_a)
-    return torch.stack([weight @ row + scale * (lora_b @ (lora_a @ row)) for row in x])
+def qlora_layer_bytes_without_ceil(n_in: int, n_out: int, rank: int) -> list[int]:
+    n = n_in * n_out
+    constants = (n + 63) // 64
+    parts = [(n + 1) // 2, constants, (constants + 255) // 256 * 4]
+    adapter = rank * n_in + n_out * rank
+    return [sum(parts), adapter * (4 + 4 + 2 * 4)]
 
 
-def merge_adapter_parameter(weight, lora_a, lora_b, alpha) -> torch.nn.Parameter:
-    scaled = torch.mul(lora_b, alpha / lora_a.size(0))
-    return torch.nn.Parameter(torch.add(weight, torch.mm(scaled, lora_a)))
+def qlora_layer_bytes_of_tensors(n_in: int, n_out: int, rank: int) -> tuple[int, int]:
+    with torch.device("meta"):
+        n = torch.empty(n_out, n_in).numel()
+        blocks = len(range(0, n, 64))
+        stored = [torch.empty(-(-n // 2), dtype=torch.uint8), torch.empty(blocks).char()]
+        stored.append(torch.empty(len(range(0, blocks, 256))))
+        adapter = [torch.empty(rank, n_in), torch.empty(n_out, rank)]
+    return sum(t.nbytes for t in stored), 4 * sum(t.nbytes for t in adapter)
 
 
-def merge_adapter_in_place(weight, lora_a, lora_b, alpha) -> Tensor:
-    merged = weight.double()
-    for k in range(len(lora_a)):
-        merged += torch.outer(lora_b[:, k], lora_a[k]) * alpha / len(lora_a)
-    return merged
+def lost_in_merging_row_by_row(codes, levels, absmax, update) -> float:
+    lost = 0.0
+    for row, constant, change in zip(codes.tolist(), absmax.tolist(), update.tolist(), strict=True):
+        wanted = [levels[code].item() * constant + d for code, d in zip(row, change, strict=True)]
+        largest = max(abs(value) for value in wanted)
+        for value in wanted:
+            lost += min((level * largest - value) ** 2 for level in levels.tolist())
+    return math.sqrt(lost) / update.norm().item()
+
+
+def lost_in_merging_searched(codes, levels, absmax, update) -> Tensor:
+    wanted = torch.take(levels, codes) * absmax.unsqueeze(1) + update
+    largest = wanted.abs().max(dim=1, keepdim=True).values
+    middles = (levels[1:] + levels[:-1]) / 2
+    stored = levels[torch.bucketize(wanted / largest, middles)] * largest
+    return torch.linalg.norm(stored - wanted) / torch.linalg.norm(update)
+
+
+def lost_in_merging_numpy(codes, levels, absmax, update) -> np.floating:
+    table = levels.double().numpy()
+    wanted = table[codes.numpy()] * absmax.numpy()[:, None] + update.double().numpy()
+    largest = np.abs(wanted).max(axis=1, keepdims=True)
+    off = np.abs(wanted[..., None] - table * largest[..., None]).min(axis=-1)
+    return np.sqrt((off**2).sum()) / np.sqrt((update.double().numpy() ** 2).sum())
 
 
 # -------------------------------------------------------------------------------------- lab 07
@@ -1064,22 +1107,23 @@ VARIANTS = {
         mask_labels_listed,
         mask_labels_filled,
     ),
-    "trainable_share": (
-        lambda n_in, n_out, rank: rank / n_in + rank / n_out,
-        lambda n_in, n_out, rank: torch.tensor(rank * n_in + n_out * rank) / (n_out * n_in),
-        trainable_share_of_matrices,
+    "qlora_backward": (
+        qlora_backward_by_autograd,
+        qlora_backward_row_by_row,
+        qlora_backward_in_double,
     ),
-    "adapter_forward": (
-        adapter_forward_merged,
-        adapter_forward_linear,
-        adapter_forward_row_by_row,
-    ),
-    "merge_adapter": (
-        merge_adapter_parameter,
-        merge_adapter_in_place,
-        lambda weight, lora_a, lora_b, alpha: torch.addmm(
-            weight, lora_b, lora_a, alpha=alpha / len(lora_a)
+    "qlora_layer_bytes": (
+        qlora_layer_bytes_without_ceil,
+        qlora_layer_bytes_of_tensors,
+        lambda n_in, n_out, rank: (
+            -(-n_in * n_out // 2) - (-n_in * n_out // 64) - 4 * (-n_in * n_out // 16384),
+            16 * rank * (n_in + n_out),
         ),
+    ),
+    "lost_in_merging": (
+        lost_in_merging_row_by_row,
+        lost_in_merging_searched,
+        lost_in_merging_numpy,
     ),
     "bottleneck_parameters": (
         lambda hidden, size, n_layers: n_layers * 2 * ((hidden + 1) * size + (size + 1) * hidden),

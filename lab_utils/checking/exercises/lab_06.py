@@ -1,5 +1,5 @@
-"""Exercises of lab 06_qlora_finetune: which tokens are learnt, what an adapter costs, how it is
-scaled and merged.
+"""Exercises of lab 06_qlora_finetune: the gradients of a 4-bit layer with its adapter, the bytes
+that it keeps, which tokens are learnt, and what rounding loses of a merged adapter.
 """
 
 import math
@@ -11,9 +11,249 @@ from torch import Tensor
 from lab_utils.checking.checks import Exercise, close, decimal, exact, one_of, whole
 from lab_utils.checking.exercises.lab_01 import normal
 from lab_utils.checking.exercises.lab_04 import adapter_corners
+from lab_utils.quantization.buckets import nf4_codebook
 
 LAB = "06_qlora_finetune"
 END = 2  # the id of the end token in the examples, also used as padding there
+
+
+def stored_weight(rng: np.random.Generator, n_out: int, n_in: int, n_levels: int = 16) -> tuple:
+    """(codes, levels, absmax) of a weight (n_out, n_in) with one constant for each row."""
+    levels = nf4_codebook() if n_levels == 16 else torch.linspace(-1, 1, n_levels)
+    codes = torch.tensor(rng.integers(0, n_levels, (n_out, n_in)))
+    absmax = torch.tensor([decimal(rng, 0.1, 3) for _ in range(n_out)], dtype=torch.float32)
+    return codes, levels, absmax
+
+
+def stored_corners(stored) -> dict:
+    """Where a stored weight can be special. `stored` finds (codes, levels, absmax)."""
+    return {
+        "other levels than NF4": lambda *arguments: len(stored(arguments)[1]) != 16,
+        "a square weight": lambda *arguments: len(set(stored(arguments)[0].shape)) == 1,
+        "one output": lambda *arguments: len(stored(arguments)[0]) == 1,
+    }
+
+
+# ----------------------------------------------------------------------------------- qlora_backward
+def qlora_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    codes: Tensor,
+    levels: Tensor,
+    absmax: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    alpha: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    weight = levels[codes] * absmax[:, None]
+    grad_h = alpha / lora_a.shape[0] * grad_y @ lora_b
+    grad_b = alpha / lora_a.shape[0] * grad_y.T @ (x @ lora_a.T)
+    return grad_y @ weight + grad_h @ lora_a, grad_h.T @ x, grad_b
+
+
+def backward_with(
+    weight=lambda codes, levels, absmax: levels[codes] * absmax[:, None],
+    scale=lambda alpha, r: alpha / r,
+    change=lambda grad_x, grad_a, grad_b, from_adapter: (grad_x + from_adapter, grad_a, grad_b),
+):
+    """A wrong qlora_backward: another weight, another factor, or a change of the parts at the end;
+    `grad_x` comes without what flows through the adapter.
+    """
+
+    def answer(grad_y, x, codes, levels, absmax, a, b, alpha):
+        grad_h = scale(alpha, len(a)) * grad_y @ b
+        grad_b = scale(alpha, len(a)) * grad_y.T @ (x @ a.T)
+        return change(grad_y @ weight(codes, levels, absmax), grad_h.T @ x, grad_b, grad_h @ a)
+
+    return answer
+
+
+def layer_case(
+    rng: np.random.Generator, n: int, n_in: int, n_out: int, rank: int, alpha: float, n_levels=16
+) -> tuple:
+    """The arguments of qlora_backward: a gradient, an input, a stored weight and its adapter."""
+    return (
+        normal(rng, n, n_out),
+        normal(rng, n, n_in),
+        *stored_weight(rng, n_out, n_in, n_levels),
+        normal(rng, rank, n_in),
+        normal(rng, n_out, rank),
+        alpha,
+    )
+
+
+def random_layer(rng: np.random.Generator) -> tuple:
+    sizes = [whole(rng, 1, n) for n in (6, 7, 7, 6)]
+    return layer_case(rng, *sizes, decimal(rng, 1, 32), one_of(rng, 5, 9, 16))
+
+
+QLORA_BACKWARD = Exercise(
+    name="qlora_backward",
+    lab=LAB,
+    reference=qlora_backward,
+    cases=lambda rng: [
+        (
+            torch.tensor([[1.0, 0.0]]),
+            torch.tensor([[1.0, 2.0, 3.0]]),
+            torch.tensor([[0, 2, 1], [2, 2, 1]]),
+            torch.tensor([-1.0, 0.0, 1.0]),
+            torch.tensor([2.0, 5.0]),
+            torch.tensor([[1.0, 0.0, 1.0]]),
+            torch.tensor([[3.0], [7.0]]),
+            4.0,
+        ),
+        layer_case(rng, 5, 8, 6, 3, 16.0),
+        layer_case(rng, 2, 6, 6, 4, 2.0),
+        layer_case(rng, 3, 2, 4, 5, 8.0, 5),
+        layer_case(rng, 3, 3, 3, 3, 1.0),
+        layer_case(rng, 2, 4, 1, 2, 6.0),
+        layer_case(rng, 1, 3, 2, 1, 5.0),
+    ],
+    domain=random_layer,
+    corners=adapter_corners(lambda *arguments: arguments[5:])
+    | stored_corners(lambda arguments: arguments[2:5])
+    | {"one row": lambda grad_y, *rest: len(grad_y) == 1},
+    same=close(rtol=1e-4, atol=1e-4),
+    wrong={
+        "x gets no gradient through the frozen weight: then no layer below would learn": (
+            backward_with(change=lambda x, a, b, through: (through, a, b))
+        ),
+        "x gets no gradient through the adapter: it goes through both": backward_with(
+            change=lambda x, a, b, through: (x, a, b)
+        ),
+        "the codes are taken for the weight: look each up in levels, times its row's absmax": (
+            backward_with(weight=lambda codes, levels, absmax: codes.float())
+        ),
+        "the levels are not multiplied by absmax": backward_with(
+            weight=lambda codes, levels, absmax: levels[codes]
+        ),
+        "divided by absmax: dequantizing multiplies": backward_with(
+            weight=lambda codes, levels, absmax: levels[codes] / absmax[:, None]
+        ),
+        "the adapter's part is scaled by alpha: it is alpha / rank": backward_with(
+            scale=lambda alpha, r: alpha
+        ),
+        "the adapter's part is not scaled: alpha / rank is missing": backward_with(
+            scale=lambda alpha, r: 1.0
+        ),
+        "A and B get zero gradients: they are what is trained": backward_with(
+            change=lambda x, a, b, through: (x + through, 0 * a, 0 * b)
+        ),
+        "A and B are swapped: return the gradients of x, A, B": backward_with(
+            change=lambda x, a, b, through: (x + through, b, a)
+        ),
+        "the gradients of A and B are transposed: each has the shape of its matrix": backward_with(
+            change=lambda x, a, b, through: (x + through, a.T, b.T)
+        ),
+        "the mean over the rows: each row's gradient is added": lambda *arguments: tuple(
+            grad / (1 if i == 0 else len(arguments[0]))
+            for i, grad in enumerate(qlora_backward(*arguments))
+        ),
+    },
+    hints=(
+        "The forward pass has thrown W away. Make it again: levels[codes] has the shape of the "
+        "weight, and each row has its own constant: times absmax[:, None].",
+        "y = x @ W.T + s * (x @ A.T) @ B.T with s = alpha / rank. Two paths lead from x to y, so "
+        "its gradient has two parts: grad_y @ W and s * (grad_y @ B) @ A.",
+        "grad_A = s * (grad_y @ B).T @ x and grad_B = s * grad_y.T @ (x @ A.T).",
+    ),
+)
+
+
+# -------------------------------------------------------------------------------- qlora_layer_bytes
+def qlora_layer_bytes(n_in: int, n_out: int, rank: int) -> tuple[int, int]:
+    n_weights = n_in * n_out
+    n_blocks = math.ceil(n_weights / 64)
+    frozen = math.ceil(n_weights / 2) + n_blocks + 4 * math.ceil(n_blocks / 256)
+    return frozen, 16 * rank * (n_in + n_out)
+
+
+def bytes_with(
+    codes=lambda n: math.ceil(n / 2),
+    constants=lambda b: b + 4 * math.ceil(b / 256),
+    blocks=lambda n: math.ceil(n / 64),
+    trained=lambda i, o, r: 16 * r * (i + o),
+):
+    """A wrong qlora_layer_bytes: other codes, constants or blocks, or another adapter."""
+
+    def answer(n_in: int, n_out: int, rank: int) -> tuple[int, int]:
+        n = n_in * n_out
+        return codes(n) + constants(blocks(n)), trained(n_in, n_out, rank)
+
+    return answer
+
+
+QLORA_LAYER_BYTES = Exercise(
+    name="qlora_layer_bytes",
+    lab=LAB,
+    reference=qlora_layer_bytes,
+    cases=lambda rng: [
+        (320, 320, 4),
+        (4096, 11008, whole(rng, 2, 64)),
+        (2 * whole(rng, 50, 900) + 1, 2 * whole(rng, 50, 900) + 1, whole(rng, 2, 15)),
+        (128, 128, 1),  # exactly one block of constants
+        (64 * whole(rng, 1, 3), 1, 2),
+        (whole(rng, 2, 7), whole(rng, 2, 7), 3),
+        (129, 127, 1),
+        (16, 4, 1),  # one block
+        (13, 5, 2),  # one weight more
+        (257, 64, 2),  # one constant more than a block of them
+        (2, 33, whole(rng, 2, 5)),
+        (16384, 2, 7),
+    ],
+    domain=lambda rng: (whole(rng, 2, 5000), whole(rng, 2, 5000), whole(rng, 1, 64)),
+    corners={
+        "an odd number of weights": lambda i, o, r: i * o % 2 == 1,
+        "a short last block": lambda i, o, r: i * o % 64 > 0,
+        "one weight beyond whole blocks": lambda i, o, r: i * o % 64 == 1,
+        "one constant beyond whole blocks of them": lambda i, o, r: -(-i * o // 64) % 256 == 1,
+        "whole blocks, and whole blocks of constants": lambda i, o, r: i * o % (64 * 256) == 0,
+        "one block of constants": lambda i, o, r: i * o <= 64 * 256,
+        "several blocks of constants": lambda i, o, r: i * o > 64 * 256,
+        "rank 1": lambda i, o, r: r == 1,
+        "the adapter takes more than the layer": lambda i, o, r: 16 * r * (i + o) > i * o,
+        "the layer takes more than the adapter": lambda i, o, r: 32 * r * (i + o) < i * o,
+    },
+    same=exact,
+    wrong={
+        "the constants stay float32: double quantization makes them one byte each": bytes_with(
+            constants=lambda b: 4 * b
+        ),
+        "the constants of the constants are forgotten": bytes_with(constants=lambda b: b),
+        "the constants of the constants have one byte: they are float32": bytes_with(
+            constants=lambda b: b + math.ceil(b / 256)
+        ),
+        "no constants at all": bytes_with(constants=lambda b: 0),
+        "a byte for each code: two share one": bytes_with(codes=lambda n: n),
+        "a short last block is dropped: it has a constant, too": bytes_with(
+            blocks=lambda n: n // 64
+        ),
+        "the adapter's values alone: its gradients and AdamW's two states are kept, too": (
+            bytes_with(trained=lambda i, o, r: 4 * r * (i + o))
+        ),
+        "AdamW's two states are forgotten, or all is in 16 bits: PEFT keeps it in float32": (
+            bytes_with(trained=lambda i, o, r: 8 * r * (i + o))
+        ),
+        "the gradients are forgotten": bytes_with(trained=lambda i, o, r: 12 * r * (i + o)),
+        "only A is counted: B has n_out * rank parameters": bytes_with(
+            trained=lambda i, o, r: 16 * r * i
+        ),
+        "only B is counted: A has rank * n_in parameters": bytes_with(
+            trained=lambda i, o, r: 16 * r * o
+        ),
+        "the frozen weights get gradients and states as well: nothing is kept for them": (
+            lambda i, o, r: (qlora_layer_bytes(i, o, r)[0] + 12 * i * o, 16 * r * (i + o))
+        ),
+        "swapped: the frozen layer first": lambda i, o, r: qlora_layer_bytes(i, o, r)[::-1],
+    },
+    hints=(
+        "n_in * n_out codes, two to a byte. A block of 64 weights has one 8-bit constant, and a "
+        "block of 256 constants has one float32. Round up each time: math.ceil.",
+        "The adapter has rank * (n_in + n_out) parameters.",
+        "Each of them is kept four times in float32: its value, its gradient and AdamW's two "
+        "states, 16 bytes.",
+    ),
+)
 
 
 # -------------------------------------------------------------------------------------- mask_labels
@@ -125,190 +365,109 @@ MASK_LABELS = Exercise(
 )
 
 
-# ---------------------------------------------------------------------------------- trainable_share
-def trainable_share(n_in: int, n_out: int, rank: int) -> float:
-    return rank * (n_in + n_out) / (n_in * n_out)
+# ---------------------------------------------------------------------------------- lost_in_merging
+def lost_in_merging(codes: Tensor, levels: Tensor, absmax: Tensor, update: Tensor) -> float:
+    wanted = levels[codes] * absmax[:, None] + update
+    largest = wanted.abs().amax(dim=1, keepdim=True)
+    nearest = ((wanted / largest)[:, :, None] - levels).abs().argmin(dim=2)
+    return ((levels[nearest] * largest - wanted).norm() / update.norm()).item()
 
 
-TRAINABLE_SHARE = Exercise(
-    name="trainable_share",
-    lab=LAB,
-    reference=trainable_share,
-    cases=lambda rng: [
-        (512, 64, 8),
-        (320, 864, whole(rng, 2, 15)),
-        (whole(rng, 100, 5000), whole(rng, 100, 5000), whole(rng, 1, 63)),
-        (4096, 11008, 64),
-        (300, 300, 1),
-        (8, 20, 16),
-    ],
-    domain=lambda rng: (whole(rng, 2, 3000), whole(rng, 2, 3000), whole(rng, 1, 64)),
-    corners={
-        "rank 1": lambda n_in, n_out, rank: rank == 1,
-        "a square": lambda n_in, n_out, rank: n_in == n_out,
-        "wide": lambda n_in, n_out, rank: n_in > n_out,
-        "tall": lambda n_in, n_out, rank: n_in < n_out,
-        "more than the layer": lambda n_in, n_out, rank: rank * (n_in + n_out) > n_in * n_out,
-    },
-    same=close(rtol=1e-6, atol=0),
-    wrong={
-        "only A is counted: B has rank * n_out parameters": lambda i, o, r: r * i / (i * o),
-        "only B is counted: A has rank * n_in parameters": lambda i, o, r: r * o / (i * o),
-        "the parameters themselves: their share of the layer is asked for": lambda i, o, r: (
-            r * (i + o)
-        ),
-        "the reduction, 1 minus the share": lambda i, o, r: 1 - r * (i + o) / (i * o),
-        "in percent: a share between 0 and 1 is asked for": lambda i, o, r: (
-            100 * r * (i + o) / (i * o)
-        ),
-        "of adapter and layer together: divide by the layer alone": lambda i, o, r: (
-            r * (i + o) / (i * o + r * (i + o))
-        ),
-        "the share upside down": lambda i, o, r: (i * o) / (r * (i + o)),
-        "a square of n_in is taken for the layer": lambda i, o, r: r * (i + o) / (i * i),
-    },
-    hints=(
-        "A is (rank, n_in), B is (n_out, rank).",
-        "Together they have rank * n_in + rank * n_out parameters.",
-        "The layer has n_in * n_out; divide.",
-    ),
-)
+def merging_with(
+    constants=lambda wanted, absmax: wanted.abs().amax(dim=1, keepdim=True),
+    measured=lambda stored, wanted, weight, update: (stored - wanted).norm() / update.norm(),
+    weight=lambda codes, levels, absmax: levels[codes] * absmax[:, None],
+):
+    """A wrong lost_in_merging: other constants for the sum, another measure or another weight."""
+
+    def answer(codes, levels, absmax, update):
+        old = weight(codes, levels, absmax)
+        wanted = old + update
+        largest = constants(wanted, absmax)
+        nearest = ((wanted / largest)[:, :, None] - levels).abs().argmin(dim=2)
+        return float(measured(levels[nearest] * largest, wanted, old, update))
+
+    return answer
 
 
-# ---------------------------------------------------------------------------------- adapter_forward
-def adapter_forward(
-    x: Tensor, weight: Tensor, lora_a: Tensor, lora_b: Tensor, alpha: float
-) -> Tensor:
-    return x @ weight.T + alpha / lora_a.shape[0] * (x @ lora_a.T @ lora_b.T)
-
-
-def forward_scaled(scale):
-    """A wrong adapter_forward: the adapter's part with another factor."""
-    return lambda x, w, a, b, alpha: x @ w.T + scale(alpha, a.shape[0], b, x) * (x @ a.T @ b.T)
-
-
-def layer_inputs(
-    rng: np.random.Generator, n: int, n_in: int, n_out: int, rank: int, alpha: float
+def merging_case(
+    rng: np.random.Generator, n_out: int, n_in: int, size: float, n_levels: int = 16
 ) -> tuple:
-    """A batch, a weight (n_out, n_in) and adapters that were trained, so that B is not zero."""
-    return (
-        normal(rng, n, n_in),
-        normal(rng, n_out, n_in),
-        normal(rng, rank, n_in),
-        normal(rng, n_out, rank),
-        alpha,
-    )
+    """A stored weight and an update of about `size`."""
+    return *stored_weight(rng, n_out, n_in, n_levels), size * normal(rng, n_out, n_in) + size / 50
 
 
-def random_layer(rng: np.random.Generator) -> tuple:
-    sizes = [whole(rng, 1, n) for n in (6, 7, 7, 6)]
-    return layer_inputs(rng, *sizes, decimal(rng, 1, 32))
-
-
-ADAPTER_FORWARD = Exercise(
-    name="adapter_forward",
+LOST_IN_MERGING = Exercise(
+    name="lost_in_merging",
     lab=LAB,
-    reference=adapter_forward,
+    reference=lost_in_merging,
     cases=lambda rng: [
         (
-            torch.tensor([[1.0, 2.0]]),
-            torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
-            torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
-            torch.tensor([[1.0, 0.0], [0.0, 3.0]]),
-            3.0,
+            torch.tensor([[2, 0, 2, 1]]),
+            torch.tensor([-1.0, 0.0, 1.0]),
+            torch.tensor([2.0]),
+            torch.tensor([[1.0, -2.0, -0.5, 0.5]]),
         ),
-        layer_inputs(rng, 5, 8, 6, 3, 16.0),
-        layer_inputs(rng, 2, 6, 6, 4, 2.0),
-        layer_inputs(rng, 7, 5, 9, 2, 8.0),
-        layer_inputs(rng, 3, 2, 4, 5, 8.0),
-        layer_inputs(rng, 3, 3, 3, 1, 1.0),
+        (  # the largest value grows by a fifth, and all the others are off by a tenth
+            torch.tensor([[4, 3, 3, 3, 1, 1]]),
+            torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]),
+            torch.tensor([2.0]),
+            torch.tensor([[0.2, 0.0, 0.0, 0.0, 0.0, 0.0]]),
+        ),
+        merging_case(rng, 4, 8, 0.01),
+        merging_case(rng, 3, 6, 0.3),
+        merging_case(rng, 5, 5, 3.0),
+        merging_case(rng, 2, 7, 0.1, 5),
+        merging_case(rng, 1, 9, 0.2, 9),
     ],
-    domain=random_layer,
-    corners=adapter_corners(lambda x, weight, a, b, alpha: (a, b, alpha))
+    domain=lambda rng: merging_case(
+        rng, whole(rng, 1, 6), whole(rng, 2, 12), decimal(rng, 0.003, 3), one_of(rng, 5, 9, 16)
+    ),
+    corners=stored_corners(lambda arguments: arguments)
     | {
-        "one row": lambda x, *layer: len(x) == 1,
-        "as many rows as n_in": lambda x, *layer: x.shape[0] == x.shape[1],
-        "alpha is 1": lambda *layer: layer[-1] == 1,
+        "a small update": lambda codes, levels, absmax, update: update.abs().max() < 0.05,
+        "more is lost than was added": lambda *arguments: lost_in_merging(*arguments) > 1,
+        "a large update": lambda codes, levels, absmax, update: update.abs().max() > 3,
+        "the largest value grows": lambda codes, levels, absmax, update: bool(
+            (levels[codes] * absmax[:, None] + update).abs().amax() > absmax.max()
+        ),
     },
-    same=close(rtol=1e-4, atol=1e-4),
+    same=close(rtol=1e-3, atol=1e-5),
     wrong={
-        "scaled by alpha: LoRA scales by alpha / rank": forward_scaled(
-            lambda alpha, r, b, x: alpha
+        "the old absmax: the sum has a new largest value in each row": merging_with(
+            constants=lambda wanted, absmax: absmax[:, None]
         ),
-        "not scaled: LoRA scales by alpha / rank": forward_scaled(lambda alpha, r, b, x: 1.0),
-        "scaled by rank / alpha, upside down": forward_scaled(lambda alpha, r, b, x: r / alpha),
-        "scaled by alpha / sqrt(rank): that is rsLoRA": forward_scaled(
-            lambda alpha, r, b, x: alpha / math.sqrt(r)
+        "one absmax for the whole weight: each row has its own": merging_with(
+            constants=lambda wanted, absmax: wanted.abs().max()
         ),
-        "the adapter is taken off: it is added": forward_scaled(lambda alpha, r, b, x: -alpha / r),
-        "the frozen weight is left out": lambda x, w, a, b, alpha: (
-            alpha / a.shape[0] * (x @ a.T @ b.T)
+        "relative to the merged weight: divide by the norm of the update": merging_with(
+            measured=lambda stored, wanted, weight, update: (stored - wanted).norm() / wanted.norm()
         ),
-        "the adapter is left out": lambda x, w, a, b, alpha: x @ w.T,
-        "the whole sum is scaled: only the adapter's part is": lambda x, w, a, b, alpha: (
-            alpha / a.shape[0] * (x @ w.T + x @ a.T @ b.T)
+        "the change that is left: what is lost is asked for": merging_with(
+            measured=lambda stored, wanted, weight, update: (stored - weight).norm() / update.norm()
         ),
+        "not relative: divide by the norm of the update": merging_with(
+            measured=lambda stored, wanted, weight, update: (stored - wanted).norm()
+        ),
+        "squared: the root is missing": merging_with(
+            measured=lambda stored, wanted, weight, update: (
+                (stored - wanted).square().sum() / update.square().sum()
+            )
+        ),
+        "the update is rounded alone: the sum is": lambda codes, levels, absmax, update: (
+            lost_in_merging(torch.zeros_like(codes), levels, 0 * absmax, update)
+        ),
+        "absmax is left out of the stored weight": merging_with(
+            weight=lambda codes, levels, absmax: levels[codes]
+        ),
+        "without the update: nothing is merged": lambda codes, levels, absmax, update: 1.0,
     },
     hints=(
-        "torch stores a weight as (n_out, n_in): the layer computes x @ weight.T.",
-        "The adapter's part is x @ lora_a.T @ lora_b.T: A touches x first.",
-        "rank = lora_a.shape[0]; add alpha / rank times the adapter's part.",
+        "wanted = levels[codes] * absmax[:, None] + update is what the merged layer should be.",
+        "Store it again: each row's new constant is its largest |value|; after dividing by it, the "
+        "nearest level is ((...)[:, :, None] - levels).abs().argmin(dim=2).",
+        "Dequantize, subtract wanted, and divide the norm of that by the norm of the update.",
     ),
 )
 
-
-# ------------------------------------------------------------------------------------ merge_adapter
-def merge_adapter(weight: Tensor, lora_a: Tensor, lora_b: Tensor, alpha: float) -> Tensor:
-    return weight + alpha / lora_a.shape[0] * (lora_b @ lora_a)
-
-
-def merge_scaled(scale):
-    """A wrong merge_adapter: another factor."""
-    return lambda w, a, b, alpha: w + scale(alpha, a.shape[0], w) * (b @ a)
-
-
-MERGE_ADAPTER = Exercise(
-    name="merge_adapter",
-    lab=LAB,
-    reference=merge_adapter,
-    cases=lambda rng: [
-        (
-            torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
-            torch.tensor([[1.0, 2.0], [0.0, 1.0]]),
-            torch.tensor([[3.0, 0.0], [1.0, 1.0]]),
-            3.0,
-        ),
-        layer_inputs(rng, 1, 8, 6, 3, 16.0)[1:],
-        layer_inputs(rng, 1, 6, 6, 4, 2.0)[1:],
-        layer_inputs(rng, 1, 5, 9, 2, 8.0)[1:],
-        layer_inputs(rng, 1, 2, 4, 5, 8.0)[1:],
-        layer_inputs(rng, 1, 3, 3, 1, 1.0)[1:],
-    ],
-    domain=lambda rng: random_layer(rng)[1:],
-    corners=adapter_corners(lambda weight, a, b, alpha: (a, b, alpha))
-    | {"alpha is 1": lambda *layer: layer[-1] == 1},
-    same=close(rtol=1e-4, atol=1e-4),
-    wrong={
-        "scaled by alpha: LoRA scales by alpha / rank": merge_scaled(lambda alpha, r, w: alpha),
-        "not scaled: LoRA scales by alpha / rank": merge_scaled(lambda alpha, r, w: 1.0),
-        "scaled by rank / alpha, upside down": merge_scaled(lambda alpha, r, w: r / alpha),
-        "scaled by alpha / sqrt(rank): that is rsLoRA": merge_scaled(
-            lambda alpha, r, w: alpha / math.sqrt(r)
-        ),
-        "the adapter is taken off: that is unmerging": merge_scaled(lambda alpha, r, w: -alpha / r),
-        "the update alone: it is added to the weight": lambda w, a, b, alpha: (
-            alpha / a.shape[0] * (b @ a)
-        ),
-        "the weight is scaled as well": lambda w, a, b, alpha: alpha / a.shape[0] * (w + b @ a),
-        "transposed: the weight is (n_out, n_in)": lambda w, a, b, alpha: (
-            (w + alpha / a.shape[0] * (b @ a)).T
-        ),
-    },
-    hints=(
-        "The merged layer must give for every x what the layer and its adapter give together.",
-        "lora_b @ lora_a has the weight's shape (n_out, n_in).",
-        "weight + alpha / rank * (lora_b @ lora_a), as a new tensor.",
-    ),
-)
-
-EXERCISES = [MASK_LABELS, TRAINABLE_SHARE, ADAPTER_FORWARD, MERGE_ADAPTER]
+EXERCISES = [QLORA_BACKWARD, QLORA_LAYER_BYTES, MASK_LABELS, LOST_IN_MERGING]
