@@ -6,28 +6,12 @@ from __future__ import annotations
 
 import ast
 
-NOT_PYTHON = {
-    "bash",
-    "sh",
-    "script",
-    "shell",
-    "system",
-    "sx",
-    "cmd",
-    "perl",
-    "ruby",
-    "html",
-    "HTML",
-    "javascript",
-    "js",
-    "latex",
-    "markdown",
-    "svg",
-    "SVG",
-    "bigquery",
-    "sql",
-    "R",
-}
+NOT_PYTHON = set(
+    """
+    bash sh script shell system sx cmd perl ruby html HTML javascript js latex markdown svg SVG
+    bigquery sql R
+    """.split()
+)
 CAPTURED, WRITE_FILE = "__captured__", "__write_file__"  # what %%capture and %%writefile become
 
 

@@ -24,7 +24,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     """
     import tempfile
 
-    from lab_utils.course.grading import grader, sandbox
+    from lab_utils.course.grading import asking, batch, grader, sandbox
     from lab_utils.course.grading.submissions import read_submissions
 
     grader.check_sandbox(False, sandbox.problem)
@@ -34,9 +34,9 @@ def measure(args: argparse.Namespace) -> Outcome:
         before = seconds_of_execute(folder / "student_0" / lab)
         start = time.perf_counter()
         (folder / "out" / "results").mkdir(parents=True)
-        settings = grader.Settings(sandbox.Limits())
+        settings = asking.Settings(sandbox.Limits())
         submissions, _ = read_submissions(sorted(folder.glob("student_*")), labs)
-        records, _ = grader.grade_all(submissions, settings, folder / "out", jobs=1, backend="loky")
+        records, _ = batch.grade_all(submissions, settings, folder / "out", jobs=1, backend="loky")
         each = (time.perf_counter() - start) / N_SUBMISSIONS
         execute = (before + seconds_of_execute(folder / "student_0" / lab)) / 2
     return outcome_of(lab, records, each, execute)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_utils.course.grading.asking import EMPTY_ROW
 from lab_utils.course.grading.late import Policy
 from lab_utils.course.grading.roster import Person, find_person
 from lab_utils.files import write_json
@@ -132,14 +133,12 @@ def absent_record(
     label = f"{person.name} ({person.id})" if person.id else person.name
     rows = [
         {
+            **EMPTY_ROW,
             "question": name,
             "points": 0 if zeros else None,
             "out_of": points,
-            "seed": "",
             "kind": ABSENT,
             "message": "nothing was handed in",
-            "mistake": "",
-            "ran": "",
         }
         for name, points in questions
     ]

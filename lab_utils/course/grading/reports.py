@@ -19,25 +19,11 @@ from typing import Any
 from lab_utils.course.grading.marks import ABSENT, lab_points, totals
 from lab_utils.files import write_text
 
-COLUMNS = (
-    "student",
-    "lab",
-    "question",
-    "points",
-    "out_of",
-    "final",
-    "override",
-    "note",
-    "days_late",
-    "submitted",
-    "submitted_from",
-    "seed",
-    "sandbox",
-    "outcome",
-    "reason",
-    "likely_mistake",
-    "ran",
-    "file",
+COLUMNS = tuple(
+    """
+    student lab question points out_of final override note days_late submitted submitted_from
+    seed sandbox outcome reason likely_mistake ran file
+    """.split()
 )
 UNDECIDED = ("unreadable", "not asked")  # what a person must look at
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito

@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab_utils.checking import checks
-from lab_utils.course.grading import grader, marks, reports, sandbox
+from lab_utils.course.grading import asking, grader, marks, reports, sandbox
+from lab_utils.course.grading import batch as batches
 from lab_utils.course.grading.late import Policy
 from lab_utils.course.grading.sandbox import Limits
 from lab_utils.course.grading.submissions import read_submissions
@@ -42,7 +43,7 @@ LIMITS = Limits(
     disk_bytes=8 * 10**6,
     answer_bytes=10**6,
 )
-SETTINGS = grader.Settings(LIMITS, preload=("numpy", "torch", "IPython.core.inputtransformer2"))
+SETTINGS = asking.Settings(LIMITS, preload=("numpy", "torch", "IPython.core.inputtransformer2"))
 # a student's own, never imported
 PLANTED = (
     "torch.py",
@@ -107,10 +108,10 @@ def batch(tmp_path_factory, made_up_lab):
     return {record["student"]: record for record in records}, out, before, after
 
 
-def grade(folder: Path, out: Path, settings: grader.Settings = SETTINGS) -> list[dict]:
+def grade(folder: Path, out: Path, settings: asking.Settings = SETTINGS) -> list[dict]:
     submissions, _ = read_submissions([folder], LABS)
     grader.make_folder(out)
-    records, troubles = grader.grade_all(submissions, settings, out, jobs=1, backend="loky")
+    records, troubles = batches.grade_all(submissions, settings, out, jobs=1, backend="loky")
     marks.finish(records, Policy(), [], {})
     assert not troubles and not reports.write_reports(records, out)
     return records
@@ -319,7 +320,7 @@ def test_a_batch_goes_on_where_it_stopped(tmp_path, monkeypatch, light):
     for student in "abc":
         hand_in(tmp_path / "class", student, HONEST)
     asked = []
-    real = grader.grade_submission
+    real = batches.grade_submission
 
     def interrupted(submission, settings):
         if len(asked) == 2:
@@ -327,11 +328,11 @@ def test_a_batch_goes_on_where_it_stopped(tmp_path, monkeypatch, light):
         asked.append(submission.student)
         return real(submission, settings)
 
-    monkeypatch.setattr(grader, "grade_submission", interrupted)
+    monkeypatch.setattr(batches, "grade_submission", interrupted)
     with pytest.raises(KeyboardInterrupt):
         grade(tmp_path / "class", tmp_path / "out", light)
     monkeypatch.setattr(
-        grader,
+        batches,
         "grade_submission",
         lambda *arguments: asked.append(arguments[0].student) or real(*arguments),
     )
@@ -370,7 +371,7 @@ def test_a_full_disk_is_said_and_the_rest_goes_on(tmp_path, monkeypatch, light):
     monkeypatch.setattr(reports, "write_text", full)
     submissions, _ = read_submissions([tmp_path / "class"], LABS)
     out = grader.make_folder(tmp_path / "out")
-    records, troubles = grader.grade_all(submissions, light, out, jobs=1, backend="loky")
+    records, troubles = batches.grade_all(submissions, light, out, jobs=1, backend="loky")
     marks.finish(records, Policy(), [], {})
     troubles += reports.write_reports(records, out)
     assert len(troubles) == 2 and all("No space left on device" in trouble for trouble in troubles)
@@ -881,9 +882,9 @@ def test_the_batch_replaces_the_one_before_and_can_ask_one_again(
     assert {row["student"] for row in rows} == {"c"}
     assert [page.name[:2] for page in (out / "feedback").iterdir()] == ["c-"]
     assert "Not as in the run before" in capsys.readouterr().out
-    real = grader.grade_submission
+    real = batches.grade_submission
     monkeypatch.setattr(
-        grader, "grade_submission", lambda s, t: asked.append(s.student) or real(s, t)
+        batches, "grade_submission", lambda s, t: asked.append(s.student) or real(s, t)
     )
     run_main(tmp_path / "first", "--out", out, "--jobs", 1)
     run_main(tmp_path / "first", "--out", out, "--jobs", 1, "--regrade", "b")

@@ -48,40 +48,13 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10  # the families of sockets that a room may make
 # system calls that make memory outside the limits, new namespaces or keys, or look into other
 # processes
-FORBIDDEN = (
-    "memfd_create",
-    "memfd_secret",
-    "unshare",
-    "setns",
-    "mount",
-    "umount2",
-    "pivot_root",
-    "fsopen",
-    "fsmount",
-    "open_tree",
-    "move_mount",
-    "mount_setattr",
-    "keyctl",
-    "add_key",
-    "request_key",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "userfaultfd",
-    "bpf",
-    "perf_event_open",
-    "io_uring_setup",
-    "shmget",
-    "msgget",
-    "semget",
-    "mq_open",
-    "kexec_load",
-    "name_to_handle_at",
-    "open_by_handle_at",
-    "quotactl",
-    "acct",
-    "swapon",
-    "personality",
+FORBIDDEN = tuple(
+    """
+    memfd_create memfd_secret unshare setns mount umount2 pivot_root fsopen fsmount open_tree
+    move_mount mount_setattr keyctl add_key request_key ptrace process_vm_readv
+    process_vm_writev userfaultfd bpf perf_event_open io_uring_setup shmget msgget semget
+    mq_open kexec_load name_to_handle_at open_by_handle_at quotactl acct swapon personality
+    """.split()
 )
 
 
