@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from lab_utils.checking.kit_calls import KitCall, refused
+
 Same = Callable[[Any, Any], bool]
 N_DRAWN = 4  # inputs from anywhere in the domain, beside those at its corners
 
@@ -47,6 +49,7 @@ class Exercise:
     hints: tuple[str, ...] = ()
     points: float = 1
     yes_or_no: bool = False  # True and False are answers, as 1 and 0 are
+    kit: str = ""  # the function of lab_utils that is the answer, which an answer may not call
 
     def make_inputs(self, rng: np.random.Generator) -> list[tuple]:
         """Fresh inputs: one or more for each corner, and some from anywhere in the domain."""
@@ -317,6 +320,8 @@ def explain_exception(function: Callable, error: BaseException) -> tuple[str, st
             "not started",
             "nothing here yet: replace `raise NotImplementedError` by your solution",
         )
+    if isinstance(error, KitCall):
+        return "kit call", f"{error}: write its steps yourself"
     code = getattr(function, "__code__", None)
     frames = [
         frame
@@ -335,7 +340,8 @@ def try_case(
     expected = exercise.reference(*copy.deepcopy(arguments))
     facts = {"inputs": show_call(exercise, arguments), "expected": show(expected)}
     try:
-        received = function(*given)
+        with refused(exercise.kit):
+            received = function(*given)
     except (Exception, SystemExit) as error:
         return Problem(*explain_exception(function, error), **facts), RAISED
     problem = find_difference(exercise, arguments, given, expected, received)

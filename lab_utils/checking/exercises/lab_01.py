@@ -286,6 +286,7 @@ BUCKET_OF = Exercise(
     name="bucket_of",
     lab=LAB,
     reference=bucket_of,
+    kit="lab_utils.quantization.buckets.nearest_code",
     cases=bucket_cases,
     domain=random_bucket_case,
     corners={
@@ -432,6 +433,7 @@ PACK_CODES = Exercise(
     name="pack_codes",
     lab=LAB,
     reference=pack_codes,
+    kit="lab_utils.quantization.buckets.pack_codes",
     cases=lambda rng: [
         (torch.tensor([1, 2, 15, 0], dtype=torch.uint8),),
         (four_bit_codes(rng, 12),),

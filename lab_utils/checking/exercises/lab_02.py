@@ -342,6 +342,7 @@ MODEL_GIGABYTES = Exercise(
     name="model_gigabytes",
     lab=LAB,
     reference=model_gigabytes,
+    kit="lab_utils.memory.sizes.model_gigabytes",
     cases=lambda rng: [
         (65e9, 0.373),
         (7e9, 4.5),

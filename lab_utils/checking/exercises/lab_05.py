@@ -167,6 +167,7 @@ COMPLETE_OBJECTS = Exercise(
     name="complete_objects",
     lab=LAB,
     reference=complete_objects,
+    kit="lab_utils.pavlos.ladder.complete_objects",
     cases=lambda rng: [
         ('[{"q": "Feta?"}, {"q": "Bri',),
         reply(rng, 4, 0),
@@ -574,6 +575,7 @@ COHENS_KAPPA = Exercise(
     name="cohens_kappa",
     lab=LAB,
     reference=cohens_kappa,
+    kit="lab_utils.pavlos.judge.cohens_kappa",
     cases=lambda rng: [
         ([1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 1]),
         votes(rng, 12, 2, 0.7),

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lab_utils.course.grading.submissions import Submission
 
 UNSEALED = "NONE: --unsafe-no-sandbox"
-FINAL = {"right", "stub", "absent", "unreadable", "not asked"}  # running all of it changes nothing
+# running all of it changes nothing
+FINAL = {"right", "stub", "absent", "unreadable", "not asked", "kit call"}
 EMPTY_ROW = {
     "question": "",
     "points": 0,
@@ -82,7 +83,8 @@ def grade_question(
         return Verdict(0, "not asked", f"a defect of the exercise, tell its author: {error}")
     if not any(exercise.name in cell for cell in submission.cells):
         return Verdict(0, "absent", f"there is no function {exercise.name} in the notebook")
-    reply = sandbox.ask(list(submission.cells), exercise.name, question, whole)
+    cells = list(submission.cells)
+    reply = sandbox.ask(cells, exercise.name, question, whole, exercise.kit)
     return to_verdict(exercise, cases, submission, reply)
 
 

@@ -25,6 +25,7 @@ SAID = {
     "wrong value": "a value is not right",
     "input changed": "it changes its input: make a new tensor or list instead",
     "arguments": "it cannot be called with the arguments that the lab names",
+    "kit call": "it calls what the exercise asks for in lab_utils: write its steps yourself",
     "not started": "still the stub: `raise NotImplementedError`",
     "no answer": "the answer was no answer file",
     "exception": "it raised an error",
@@ -113,7 +114,7 @@ def read_outcome(outcome: Any) -> tuple:
         and list(map(type, outcome)) == [str, str, int, int]
         and outcome[0] == "error"
     ):
-        known = outcome[1] in BUILTIN_ERRORS or outcome[1] == "arguments"
+        known = outcome[1] in {*BUILTIN_ERRORS, "arguments", "kit call"}
         return ("error", outcome[1] if known else "Exception", *outcome[2:])
     raise ValueError("no outcome")
 
@@ -150,7 +151,8 @@ def unchanged(before: tuple, after: tuple) -> bool:
 
 
 def judge_error(error: str) -> tuple[str, str]:
-    kind = {"NotImplementedError": "not started", "arguments": "arguments"}.get(error, "exception")
+    said = {"NotImplementedError": "not started", "arguments": "arguments", "kit call": "kit call"}
+    kind = said.get(error, "exception")
     return kind, SAID[kind]
 
 

@@ -354,9 +354,11 @@ class Sandbox:
             self.server.wait()
             self.server = None
 
-    def ask(self, cells: list[str], function: str, question: bytes, whole: bool = False) -> Reply:
-        """Run the cells that the function needs (or all) in a room, and ask the function. Never
-        raises for what they do.
+    def ask(
+        self, cells: list[str], function: str, question: bytes, whole: bool = False, kit: str = ""
+    ) -> Reply:
+        """Run the cells that the function needs (or all) in a room, and ask the function, which may
+        not call the function `kit` of lab_utils. Never raises for what they do.
         """
         self.start()
         self.n_asked += 1
@@ -372,6 +374,7 @@ class Sandbox:
                         "cells": cells,
                         "function": function,
                         "whole": whole,
+                        "kit": kit,
                         "seconds": self.limits.cells_seconds,
                     },
                     question,

@@ -588,9 +588,8 @@ def test_only_inputs_and_cells_go_into_the_sandbox(tmp_path, light, monkeypatch)
     events = events[-4:]  # after the two processes' greetings, and what is known to be right
     assert [name for name, _ in events] == ["send", "receive", "send", "receive"]
     request = json.loads(events[0][1])
-    assert (
-        set(request) == {"cells", "function", "whole", "seconds"} and request["function"] == "total"
-    )
+    assert set(request) == {"cells", "function", "whole", "seconds", "kit"}
+    assert (request["function"], request["kit"]) == ("total", "")
     assert "\n".join(request["cells"]).count("marker-of-good") == 1 and str(
         record["questions"][0]["seed"]
     ) not in str(request)

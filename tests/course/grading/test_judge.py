@@ -362,6 +362,7 @@ def test_nan_in_the_right_form_gets_no_point(exercise):
         (lambda good: good[:-1] + [("error", "ValueError", 1, 2)], "exception"),
         (lambda good: [("error", "NotImplementedError", 1, 2)] * len(good), "not started"),
         (lambda good: [("error", "arguments", 0, 0)] * len(good), "arguments"),
+        (lambda good: [("error", "kit call", 1, 2)] * len(good), "kit call"),
         (lambda good: [("error", "Input1234567Error", 1, 2)] * len(good), "exception"),
         (lambda good: [("error", "ValueError", "1", 2)] * len(good), "no answer"),
         (lambda good: [("answer", None, ())] * len(good), "none"),

@@ -39,9 +39,9 @@ def box():
         yield box
 
 
-def ask(box, *cells, arguments=(), whole=False):
+def ask(box, *cells, arguments=(), whole=False, kit=""):
     """What `f(*arguments)` answered in a room, or the reply where it did not."""
-    reply = box.ask(list(cells), "f", encode([arguments]), whole=whole)
+    reply = box.ask(list(cells), "f", encode([arguments]), whole, kit)
     if reply.answers is None:
         return reply
     [(kind, *rest)] = decode(reply.answers)
@@ -54,6 +54,18 @@ def asked_of_shell(box, command):
         f"import subprocess\ndef f(): return subprocess.run({command!r}, shell=True, "
         "capture_output=True, text=True, stdin=0).stdout.strip()",
     )
+
+
+@needs_sandbox
+def test_what_an_exercise_asks_for_cannot_be_called(box):
+    cells = [
+        "from lab_utils.files import whole_number as number",
+        "limit = number('limit', 3)",  # a cell may call it, an answer may not
+        "def f(n): return number('n', n) + limit",
+    ]
+    assert ask(box, *cells, arguments=(2,)) == 5
+    refused = ask(box, *cells, arguments=(2,), kit="lab_utils.files.whole_number")
+    assert refused == "raised kit call"
 
 
 # ------------------------------------------------------------------------------------ who and where

@@ -29,6 +29,7 @@ import types
 from contextlib import suppress
 from typing import Any
 
+from lab_utils.checking.kit_calls import KitCall, refused
 from lab_utils.course.grading.worker import cells, values
 
 JOB = "/job"
@@ -342,7 +343,9 @@ def answer_question(connection: socket.socket, environment: dict[str, str]) -> N
         "failures": [vars(failure) for failure in (more + failures)[:20]],
     }
     send(connection, json.dumps(report).encode())
-    send(connection, values.encode(ask(function, receive(connection)), foreign=True))
+    send(
+        connection, values.encode(ask(function, receive(connection), request["kit"]), foreign=True)
+    )
 
 
 def hide_checks() -> None:
@@ -377,7 +380,7 @@ def _no_such(name: str) -> Any:
     raise AttributeError(name)
 
 
-def ask(function: Any, question: bytes) -> list[tuple]:
+def ask(function: Any, question: bytes, kit: str = "") -> list[tuple]:
     """What the function does with each case: ("answer", value, the arguments after the call) or
     ("error", kind, cell, line). Whether the arguments are what they were is for the judge to say.
     """
@@ -385,7 +388,8 @@ def ask(function: Any, question: bytes) -> list[tuple]:
     for i in range(len(values.decode(question))):
         arguments = values.decode(question)[i]  # fresh each time
         try:
-            answer = function(*arguments)
+            with refused(kit):
+                answer = function(*arguments)
             # one that cannot be sent is an error of this case alone
             values.encode((answer, arguments), foreign=True)
             outcomes.append(("answer", answer, arguments))
@@ -404,6 +408,8 @@ def error_kind(error: BaseException, function: Any, arguments: tuple) -> str:
     """The nearest built-in name of the error: a name of the student's own could carry the inputs
     out.
     """
+    if isinstance(error, KitCall):
+        return "kit call"
     if isinstance(error, TypeError):
         try:
             inspect.signature(function).bind(*arguments)
