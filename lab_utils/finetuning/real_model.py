@@ -150,8 +150,31 @@ def labelled_loss(
     return total / (len(targets) if n_labels is None else n_labels)
 
 
+def mixed_batches(lengths: Sequence[int], batch_size: int, seed: int = 0) -> list[int]:
+    """The places of rows in an order in which each `batch_size` of them are of like length, and
+    long and short batches come mixed.
+
+    transformers' `group_by_length` sorts the batches of a stretch as well, long ones first. What
+    only short rows teach (here: the voice without notes) then comes last, at rates near zero.
+    """
+    rng, order = random.Random(seed), list(range(len(lengths)))
+    rng.shuffle(order)
+    order.sort(key=lambda i: lengths[i])
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    rng.shuffle(batches)
+    return [i for batch in batches for i in batch]
+
+
 class LabelledHead(Trainer):
-    """transformers' Trainer with `labelled_loss`: the same loss, the head spared on the prompt."""
+    """transformers' Trainer with `labelled_loss`: the same loss, the head spared on the prompt;
+    `group_by_length` gives `mixed_batches`.
+    """
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(pair["input_ids"]) for pair in train_dataset or self.train_dataset]
+        return mixed_batches(lengths, self.args.train_batch_size, self.args.seed)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of a batch, as its share of the step's where gradients are accumulated."""
@@ -324,16 +347,35 @@ def largest_weights(model, n: int = 5) -> list[tuple[str, tuple[int, int], float
     return [(name, place, value) for _, name, place, value in sorted(found, reverse=True)[:n]]
 
 
+def padding_bytes(shape: Architecture, rows: int, length: int) -> int:
+    """What a padded batch saves beyond the ledger, in float32: with a mask, transformers repeats k
+    and v for each query head, and each layer keeps the mask, (rows, length, length).
+    """
+    repeated = 2 * (shape.n_heads - shape.n_kv_heads) * shape.head_dim
+    return shape.n_layers * 4 * rows * length * (repeated + length)
+
+
+def predicted_saved(shape: Architecture, rank: int, rows: int, length: int, labels: int) -> float:
+    """Bytes that QLoRA saves in float32 for the backward pass of a padded batch of `rows` x
+    `length` tokens, of which `labels` go through the head.
+    """
+    plan = Plan(method="qlora", rank=rank, sequence=length, batch=rows, weights="fp32")
+    lines = [line for line in ledger(shape, plan) if line.name.startswith("activations")]
+    logits = 4 * labels * shape.vocab_size  # the log-softmax
+    return sum(line.low for line in lines) + logits + padding_bytes(shape, rows, length)
+
+
 def predicted_peak(
     shape: Architecture, rank: int, rows: int, length: int, labelled: float
 ) -> float:
-    """Bytes of QLoRA's tensors at the worst moment of a step of `rows` x `length` tokens in
-    float32, logits on the `labelled` share of the positions alone.
+    """Bytes of QLoRA's tensors at the worst moment of a step on a padded batch of `rows` x `length`
+    tokens in float32, logits on the `labelled` share of the positions alone.
     """
     plan = Plan(method="qlora", rank=rank, sequence=length, batch=rows, weights="fp32")
     at, lines = moments(shape, plan), {line.name: line.low for line in ledger(shape, plan)}
     logits = lines["logits and loss"] + 8 * plan.tokens * shape.vocab_size
-    return max({**at, "loss": at["loss"] - (1 - labelled) * logits}.values())
+    worst = max({**at, "loss": at["loss"] - (1 - labelled) * logits}.values())
+    return worst + padding_bytes(shape, rows, length)
 
 
 def knowledge_of(model, tokenizer) -> list[str]:

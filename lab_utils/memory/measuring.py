@@ -26,7 +26,11 @@ class SavedBytes:
         self.ignored = {s.data_ptr(): s for s in (tensor.untyped_storage() for tensor in ignore)}
         self.now, self.peak = 0, 0
         self._holders: dict[int, int] = {}  # address of a storage -> saved tensors that use it
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self.hold, lambda held: held.tensor)
+        # detached: an output that its own node holds would keep node and itself alive for ever,
+        # where no backward pass follows
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: self.hold(tensor.detach()), lambda held: held.tensor
+        )
 
     def __enter__(self) -> SavedBytes:
         self._hooks.__enter__()

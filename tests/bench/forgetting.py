@@ -1,13 +1,14 @@
 """What a real model learns of Pavlos and what it forgets meanwhile: lab 09's recipe over methods,
 learning rates, with and without rehearsal, several seeds. Validation rows only.
 
-A run takes minutes on a CPU. Each is printed as it ends, so that a stopped benchmark has told what
-it knew.
+A run takes minutes on a CPU. Each is printed as it ends, and with --keep it is not made again when
+the same benchmark goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import tempfile
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--times", type=float, nargs="+", default=[1.0], help="multiples of the usual rates"
     )
     parser.add_argument("--base", metavar="FOLDER", help="another base (default: SmolLM2)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="finished runs are kept there, and used again"
+    )
 
 
 def measure(args: argparse.Namespace) -> Outcome:
@@ -56,9 +60,19 @@ def measure(args: argparse.Namespace) -> Outcome:
     for seed in range(args.seeds):
         for name in args.variants:
             for times in args.times:
-                runs.append(one_run(name, times, seed, args.steps, before, rehearsal, where))
+                plan = (name, times, seed, args.steps, before, rehearsal, where)
+                runs.append(kept_or_made(plan, args.keep))
                 print(said(runs[-1]), flush=True)
     return outcome_of(runs, sum(before) / len(before))
+
+
+def kept_or_made(plan: tuple, keep: Path | None) -> dict[str, Any]:
+    """The run of this plan, from the file of finished runs where it stands there."""
+    from lab_utils.lora.resumable import Record
+
+    if keep is None:
+        return one_run(*plan)
+    return Record(keep).once(json.dumps(plan), lambda: one_run(*plan))
 
 
 def rows_of(share: float, n_rows: int, rehearsal: list, seed: int) -> list[dict[str, str]]:

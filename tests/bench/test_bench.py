@@ -243,6 +243,16 @@ def test_forgetting_compares_runs_on_the_same_questions(tiny_base, tmp_path, cap
     assert capsys.readouterr().out.count("lost") == 2
 
 
+def test_forgetting_makes_no_kept_run_again(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(forgetting, "one_run", lambda *plan: made.append(plan) or {"seed": plan[2]})
+    plans = [("LoRA", 1.0, seed, 40, [True], [], {"tier": "smollm2"}) for seed in (0, 1, 0, 1)]
+    runs = [forgetting.kept_or_made(plan, tmp_path / "runs.jsonl") for plan in plans]
+    assert [run["seed"] for run in runs] == [0, 1, 0, 1] and made == plans[:2]
+    forgetting.kept_or_made(plans[0], None)
+    assert len(made) == 3
+
+
 def test_rehearsal_is_a_share_of_the_rows():
     rows = forgetting.rows_of(1 / 4, 16, [{"question": "Q?", "answer": "A."}], seed=0)
     assert len(rows) == 16 and sum(row["question"] == "Q?" for row in rows) == 4

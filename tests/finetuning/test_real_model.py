@@ -14,7 +14,15 @@ from lab_utils.finetuning import real_model as rm
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import Answer, encode_pair
 from lab_utils.finetuning.getting import is_there
-from lab_utils.finetuning.training import FinetuneConfig, PadRight, add_adapters, finetune
+from lab_utils.finetuning.training import (
+    FinetuneConfig,
+    PadRight,
+    add_adapters,
+    finetune,
+    load_for_training,
+    make_trainer,
+)
+from lab_utils.memory.report import saved_bytes
 from lab_utils.memory.sizes import Architecture
 from lab_utils.pavlos import load_pairs
 from lab_utils.pavlos.facts import all_facts, is_right
@@ -73,8 +81,8 @@ def test_the_loss_and_its_gradients_are_the_librarys(folder, batch, method):
 
 def test_it_keeps_fewer_bytes(tiny, batch):
     model = tiny[0]
-    whole = rm.saved_bytes(lambda: model(**batch).loss)
-    spared = rm.saved_bytes(lambda: rm.labelled_loss(model, **batch))
+    _, whole = saved_bytes(model, lambda: model(**batch).loss)
+    _, spared = saved_bytes(model, lambda: rm.labelled_loss(model, **batch))
     unlabelled = (batch["labels"][:, 1:] == -100).sum().item()
     assert (
         whole - spared >= 4 * unlabelled * model.config.vocab_size
@@ -104,9 +112,37 @@ def test_training_with_it_is_training(folder, tmp_path, accumulate):
     assert ours.losses == pytest.approx(usual.losses, abs=2e-4)
 
 
+def test_batches_are_of_like_length_and_come_mixed(folder, tmp_path):
+    lengths = [10, 90] * 20  # transformers' sampler would give all long ones first
+    order = rm.mixed_batches(lengths, 4, seed=1)
+    batches = [[lengths[i] for i in order[k : k + 4]] for k in range(0, 40, 4)]
+    assert sorted(order) == list(range(40)) and all(len(set(b)) == 1 for b in batches)
+    assert {b[0] for b in batches[:5]} == {b[0] for b in batches[5:]} == {10, 90}
+    assert rm.mixed_batches(lengths, 4, seed=2) != order
+
+    config = FinetuneConfig(method="lora", rank=2, group_by_length=True, batch_size=4, accumulate=2)
+    model, tokenizer = load_for_training(config, source=folder)
+    trainer = make_trainer(
+        config, model, tokenizer, ROWS, tmp_path, "cpu", None, trainer_class=rm.LabelledHead
+    )
+    of_rows = [len(pair["input_ids"]) for pair in trainer.train_dataset]
+    assert list(trainer._get_train_sampler()) == rm.mixed_batches(of_rows, 2)
+
+
 def test_accumulate_must_divide_the_batch():
     with pytest.raises(ValueError, match=r"accumulate is 3: it must divide batch_size \(8\)"):
         FinetuneConfig(batch_size=8, accumulate=3)
+
+
+def test_what_a_padded_batch_saves_is_predicted(folder, batch):
+    """Down to the positions and labels, a few bytes each."""
+    model, _ = load_for_training(FinetuneConfig(rank=2), source=folder)
+    shape, n = Architecture.of(model.config), int((batch["labels"][:, 1:] != -100).sum())
+    _, counted = saved_bytes(model, lambda: rm.labelled_loss(model, **batch))
+    predicted = rm.predicted_saved(shape, 2, *batch["labels"].shape, n)
+    assert shape.n_heads > shape.n_kv_heads
+    assert counted == pytest.approx(predicted, rel=0.01)
+    assert rm.padding_bytes(shape, *batch["labels"].shape) > 0.02 * predicted
 
 
 def test_the_predicted_peak_shrinks_with_the_labels():

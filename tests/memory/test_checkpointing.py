@@ -3,10 +3,12 @@ against autograd and torch.
 """
 
 import copy
+import gc
 import heapq
 import itertools
 import math
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -489,6 +491,17 @@ def test_saved_tensors_come_back_unchanged():
         y = (x.exp() * x.sin()).sum()
     y.backward()
     torch.testing.assert_close(x.grad, (x.exp() * (x.sin() + x.cos())).detach())
+
+
+def test_what_was_counted_is_freed_with_its_loss_also_without_a_backward_pass():
+    x = torch.ones(5, requires_grad=True)
+    with SavedBytes() as saved:
+        y = x.exp()  # its node saves the output: a tensor that holds itself, if it is held as it is
+    gone = weakref.ref(y)
+    assert saved.now == 20
+    del y
+    gc.collect()
+    assert gone() is None and saved.now == 0
 
 
 # -------------------------------------------------------------------------------- transformers' way
