@@ -3,20 +3,24 @@ and no network.
 
 nbconvert's plain template makes the body of a page. What would come from elsewhere is done here:
 equations become MathML (latex2mathml; browsers draw it themselves, where MathJax would be fetched
-or weigh megabytes), live demos become the picture that their stored state holds, badges become
-words, and links between labs lead to pages. Solutions are left out, unless they are asked for: a
-page that was once published cannot be taken back.
+or weigh megabytes), badges become words, and links between labs lead to pages. Demos that need no
+model keep their controls (frames.py, site.js), the others become the picture that they stored.
+Solutions are left out, unless they are asked for: a page that was once published cannot be taken
+back.
 """
 
 from __future__ import annotations
 
 import argparse
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lab_utils.course.concepts import IMAGE
+from lab_utils.course.frames import demo_called, live_demo
 from lab_utils.course.release import (
     PLACEHOLDER,
     branch_name,
@@ -27,7 +31,9 @@ from lab_utils.course.release import (
 )
 from lab_utils.course.run import find_labs
 from lab_utils.files import ROOT, LabKitError, write_text
+from lab_utils.start.lab import MINUTES
 
+HERE = Path(__file__).parent
 WIDGET_VIEW, WIDGET_STATE = (
     "application/vnd.jupyter.widget-view+json",
     "application/vnd.jupyter.widget-state+json",
@@ -40,95 +46,78 @@ PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="style.css">
+<script src="site.js" defer></script>
 </head>
 <body>
-<nav aria-label="Labs">{nav}</nav>
+<aside>
+<search><input type="search" aria-label="Search all labs" placeholder="Search all labs">
+<div class="found"><p role="status"></p><ul></ul></div></search>
+{contents}
+<nav aria-label="Labs"><details><summary>Labs</summary><ol>{labs}</ol></details></nav>
+</aside>
 <main>
 {body}
+{ends}
 </main>
 </body>
 </html>
 """
-STYLE = """\
-:root { color-scheme: light dark; --page: #fff; --ink: #1a1a1a; --soft: #f4f4f4;
-  --edge: #767676; --link: #005a9c; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 1.1rem/1.6 system-ui, sans-serif; }
-main, nav { max-width: 66rem; margin: 0 auto; padding: 0 1rem; }
-p, ul, ol { max-width: 54rem; }
-nav { padding-top: 1rem; font-size: 1rem; }
-nav a { margin-right: 1.2em; display: inline-block; }
-nav [aria-current] { font-weight: bold; }
-a { color: var(--link); }
-a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 3px solid #E69F00;
-  outline-offset: 2px; }
-h1, h2, h3 { line-height: 1.25; }
-h2 { margin-top: 2.5em; border-bottom: 2px solid var(--edge); }
-.anchor-link { visibility: hidden; text-decoration: none; margin-left: .4em; }
-:hover > .anchor-link, .anchor-link:focus { visibility: visible; }
-pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; margin: 0;
-  padding: .7em 1em; }
-:not(pre) > code { background: var(--soft); padding: 0 .25em; }
-.input_area, .highlight { background: var(--soft); border-left: 4px solid #0072B2; }
-.input_area .highlight { border: 0; }
-.output { padding: .2em 0 .8em; overflow-x: auto; }
-.output pre { border-left: 4px solid var(--edge); padding: 0 1em; }
-.output img, .output svg { max-width: 100%; height: auto; }
-.cell { margin: .8em 0; }
-table { border-collapse: collapse; font-size: 1rem; }
-th, td { border: 1px solid var(--edge); padding: .2em .7em; text-align: right; }
-math { font-size: 1.15em;
-  font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "Noto Sans Math", math; }
-math[display=block] { margin: 1em 0; overflow-x: auto; }
-.demo { border: 2px dashed var(--edge); padding: .5em 1em; }
-.demo p { margin: .2em 0; }
-.labs { list-style: none; padding: 0; }
-.labs li { margin: 1.2em 0; padding-left: 1em; border-left: 6px solid #009E73; }
-.labs a { font-size: 1.2rem; font-weight: bold; }
-"""
-DARK = (
-    ":root { --page: #16181b; --ink: #e8e8e8; --soft: #24282d; --edge: #9a9a9a; --link: #7cc4ff; }"
+CONTENTS = (
+    '<nav aria-label="On this page"><details><summary>On this page</summary><ol>{}</ol></details>'
+    "</nav>"
 )
+NOTE = "<p><em>A demo that needs a kernel: its controls work in Jupyter and Colab.</em></p>"
 
 
 # ------------------------------------------------------------------------- what would need a kernel
 def without_widgets(notebook: Any) -> Any:
-    """A copy (NotebookNode) in which each live demo is the picture and the settings that its stored
-    state holds.
+    """A copy (NotebookNode) in which no output needs a kernel: a demo of the stage is drawn for all
+    its settings at its first call, other demos are the picture that they stored, and bars that
+    showed progress are gone.
     """
     import nbformat
 
     notebook = nbformat.from_dict(notebook)
     state = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    for output in (output for output in outputs if WIDGET_VIEW in output.get("data", {})):
-        drawn = widget_html(output.data.pop(WIDGET_VIEW)["model_id"], state)
-        if drawn:
-            note = (
-                "<p><em>A demo: with a kernel, in Jupyter or Colab, these settings can be "
-                "changed.</em></p>"
-            )
-            output.data = nbformat.from_dict(
-                {"text/html": f'<div class="demo">{drawn}{note}</div>'}
-            )
+    seen = {""}
+    for cell in notebook.cells:
+        for output in [o for o in cell.get("outputs", []) if WIDGET_VIEW in o.get("data", {})]:
+            model_id = output.data.pop(WIDGET_VIEW)["model_id"]
+            name = demo_called(cell.source)
+            if any(kind == "FloatProgressModel" for kind, _ in models_of(model_id, state)):
+                cell.outputs.remove(output)
+            elif name not in seen:
+                seen.add(name)
+                begin = {label: value for _, (label, value) in models_of(model_id, state)}
+                output.data = nbformat.from_dict({"text/html": live_demo(name, begin)})
+            elif drawn := output.data.get("text/html", "") or widget_html(model_id, state):
+                shown = f'<div class="demo">{drawn}{NOTE}</div>'
+                output.data = nbformat.from_dict({"text/html": shown})
     return notebook
 
 
-def widget_html(model_id: str, state: dict[str, Any]) -> str:
-    """Stored pictures as they are, controls as `name: value`, boxes as what is in them; "" for what
-    is not stored.
-    """
-    model = state.get(model_id, {}).get("state", {})
-    if "children" in model:
-        return "".join(
-            widget_html(child.removeprefix("IPY_MODEL_"), state) for child in model["children"]
-        )
-    if state.get(model_id, {}).get("model_name") == "HTMLModel":
-        return f"<div>{model.get('value', '')}</div>"
+def models_of(model_id: str, state: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]:
+    """(kind, (label, value in words)) of a stored widget and of those in it."""
+    kept = state.get(model_id, {})
+    model = kept.get("state", {})
     chosen, labels = model.get("index"), model.get("_options_labels")
     value = labels[chosen] if labels and chosen is not None else model.get("value", "")
-    words = ": ".join(str(word) for word in (model.get("description", ""), value) if word != "")
-    return f"<p>{html.escape(words)}</p>" if words else ""
+    found = [(kept.get("model_name", ""), (model.get("description", ""), str(value)))]
+    for child in model.get("children", []):
+        found += models_of(child.removeprefix("IPY_MODEL_"), state)
+    return found
+
+
+def widget_html(model_id: str, state: dict[str, Any]) -> str:
+    """Stored pictures as they are, controls as `name: value`; "" for what is not stored."""
+    parts = []
+    for kind, (label, value) in models_of(model_id, state):
+        words = ": ".join(filter(None, (label, value)))
+        if kind == "HTMLModel":
+            parts.append(f"<div>{value}</div>")
+        elif words:
+            parts.append(f"<p>{html.escape(words)}</p>")
+    return "".join(parts)
 
 
 # ---------------------------------------------------------------------------------------- one page
@@ -200,14 +189,16 @@ def make_exporter(pages: set[str], pictures: Path) -> Any:
     return Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
 
 
-def page_body(notebook: Any, exporter: Any) -> str:
-    """A notebook as the body of a page: what can scroll can be reached by keyboard, and ids are
-    there once.
+def page_body(notebook: Any, exporter: Any) -> Any:
+    """A notebook as the body of a page (BeautifulSoup): what can scroll can be reached by
+    keyboard, ids are there once.
     """
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(exporter.from_notebook_node(without_widgets(notebook))[0], "html.parser")
-    for block in soup.select("pre"):
+    for table in soup.select("table"):
+        table.wrap(soup.new_tag("div", attrs={"class": "scrolls"}))
+    for block in soup.select("pre, .scrolls, math[display=block]"):
         block["tabindex"] = "0"
     seen = set()
     for element in soup.select("[id]"):
@@ -215,7 +206,7 @@ def page_body(notebook: Any, exporter: Any) -> str:
             del element["id"]
         else:
             seen.add(element["id"])
-    return str(soup)
+    return soup
 
 
 def without_placeholder(notebook: Any) -> Any:
@@ -247,45 +238,118 @@ def make_site(
         except (ValueError, nbformat.ValidationError) as error:
             raise LabKitError(f"labs/{lab.name} could not be read: {error}") from None
     exporter = make_exporter(set(notebooks), labs[0].parent)
+    bodies = {name: page_body(notebook, exporter) for name, notebook in notebooks.items()}
+    titles = {name: title_of(notebook) for name, notebook in notebooks.items()}
     pages = {
-        f"{name}.html": page(title_of(notebook), page_body(notebook, exporter), notebooks, name)
-        for name, notebook in notebooks.items()
+        f"{name}.html": page(titles[name], body, titles, name) for name, body in bodies.items()
     }
-    return {"index.html": index(notebooks), **pages, "style.css": style()}
+    sections = [s for name, body in bodies.items() for s in sections_of(name, titles[name], body)]
+    return {
+        "index.html": index(notebooks, titles, bodies),
+        **pages,
+        "search_index.js": f"window.sections = {json.dumps(sections, ensure_ascii=False)};\n",
+        "site.js": (HERE / "site.js").read_text(encoding="utf-8"),
+        "style.css": style(),
+    }
 
 
-def page(title: str, body: str, notebooks: dict[str, Any], current: str = "") -> str:
-    """A whole page with links to all labs."""
-    places = {"index": "All labs", **{name: name[:2] for name in notebooks}}
-    titles = {
-        "index": "All labs",
-        **{name: title_of(notebook) for name, notebook in notebooks.items()},
-    }
-    nav = "".join(
-        f'<a href="{name}.html" title="{html.escape(titles[name], quote=True)}"'
-        f"{' aria-current=page' if name == current else ''}>{html.escape(label)}</a>"
+def page(title: str, body: Any, titles: dict[str, str], current: str = "") -> str:
+    """A whole page: its labs, its contents, its text, and what comes before and after it."""
+    places = {"index": "All labs", **titles}
+    links = {
+        name: f'<a href="{name}.html"{" aria-current=page" if name == current else ""}>'
+        f"{html.escape(label)}</a>"
         for name, label in places.items()
+    }
+    names = [*places]
+    at = names.index(current)
+    before, after = names[at - 1 : at], names[at + 1 : at + 2]
+    ends = "".join(f"<span>← {links[name]}</span>" for name in before)
+    ends += "".join(f"<span>{links[name]} →</span>" for name in after)
+    return PAGE.format(
+        title=html.escape(title),
+        labs="".join(f"<li>{link}</li>" for link in links.values()),
+        contents=contents(body),
+        body=body,
+        ends=f'<nav class="ends" aria-label="Before and after">{ends}</nav>',
     )
-    return PAGE.format(title=html.escape(title), nav=nav, body=body)
 
 
-def index(notebooks: dict[str, Any]) -> str:
-    """The first page: each lab with its first paragraph."""
-    row = '<li><a href="{}.html">{}</a><br>{}</li>'
+def contents(body: Any) -> str:
+    """The list of a page's parts, its headings of the second order; "" where there are none."""
+    rows = [
+        f'<li><a href="#{heading["id"]}">{html.escape(words_of(heading))}</a></li>'
+        for heading in body.select("h2[id]")
+    ]
+    return CONTENTS.format("".join(rows)) if rows else ""
+
+
+def sections_of(name: str, title: str, body: Any) -> list[list[str]]:
+    """What the search looks through: [lab, heading, address, different words] of each section."""
+    sections: list[tuple[str, str, set[str]]] = [(title, f"{name}.html", set())]
+    for part in body.select("h2[id], h3[id], p, li, td, pre"):
+        if part.name in ("h2", "h3"):
+            sections.append((words_of(part), f"{name}.html#{part['id']}", set()))
+        elif not part.find_parent(class_=["output", "demo"]):
+            sections[-1][2].update(re.findall(r"\w[\w.'-]*", part.get_text().lower()))
+    return [[title, head, place, " ".join(sorted(words))] for head, place, words in sections]
+
+
+def words_of(heading: Any) -> str:
+    """A heading without the mark of its link."""
+    return " ".join(heading.get_text().replace("¶", "").split())
+
+
+def index(notebooks: dict[str, Any], titles: dict[str, str], bodies: dict[str, Any]) -> str:
+    """The first page: each lab with its first paragraph, its picture, its time and its demos."""
+    from bs4 import BeautifulSoup
+
+    record = json.loads(MINUTES.read_text(encoding="utf-8"))["cpu"]
     rows = "".join(
-        row.format(name, html.escape(title_of(notebook)), html.escape(first_paragraph(notebook)))
+        f'<li><a href="{name}.html">{html.escape(titles[name])}</a>'
+        f"<p>{html.escape(first_paragraph(notebook))}</p>"
+        f"{concept(notebook)}{time_html(record['labs'].get(name[:2]))}"
+        f"{demos_html(name, bodies[name])}</li>"
         for name, notebook in notebooks.items()
     )
     intro = (
-        "Labs on parameter-efficient fine-tuning, with every output as it was computed. To run "
-        "them and move the sliders, open them in Jupyter or Colab."
+        "Labs on parameter-efficient fine-tuning, with every output as it was computed. Demos that "
+        "need no model work right here; to run code, open a lab in Jupyter or Colab."
     )
-    return page(
-        "PEFT labs",
-        f'<h1>PEFT labs</h1><p>{intro}</p><ul class="labs">{rows}</ul>',
-        notebooks,
-        "index",
+    times = (
+        f"Times: {record['command']}, {record['hardware']}, torch {record['versions']['torch']}, "
+        f"{record['date']}."
     )
+    body = (
+        f'<h1>PEFT labs</h1><p>{intro}</p><ul class="labs">{rows}</ul><p>{html.escape(times)}</p>'
+    )
+    return page("PEFT labs", BeautifulSoup(body, "html.parser"), titles, "index")
+
+
+def concept(notebook: Any) -> str:
+    """The picture of a lab's first cell as it stands there; "" without one."""
+    found = IMAGE.search(notebook.cells[0].source + "\n\n") if notebook.cells else None
+    alt, source = found[0].strip().removeprefix("![")[:-1].split("](") if found else ("", "")
+    return f'<img alt="{html.escape(alt, quote=True)}" src="{source}">' if found else ""
+
+
+def time_html(measured: dict[str, float] | None) -> str:
+    """How long a lab computes; "" where that was not measured."""
+    if not measured:
+        return ""
+    seconds = measured["seconds"]
+    took = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+    return f'<p class="time">{took} of computing, {measured["gigabytes"]:.1f} GB of memory</p>'
+
+
+def demos_html(name: str, body: Any) -> str:
+    """Links to the demos of a page that work without a kernel."""
+    demos = body.select(".demo.live")
+    links = ", ".join(
+        f'<a href="{name}.html#{demo["id"]}">{html.escape(demo["aria-label"])}</a>'
+        for demo in demos
+    )
+    return f"<p>Demos: {links}</p>" if demos else ""
 
 
 def first_paragraph(notebook: Any) -> str:
@@ -311,7 +375,8 @@ def style() -> str:
     light, dark = (
         HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "monokai")
     )
-    return f"{STYLE}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}\n"
+    plain = (HERE / "site.css").read_text(encoding="utf-8")
+    return f"{plain}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 # -------------------------------------------------------------------------------------- the command

@@ -277,8 +277,8 @@ def tuning_job() -> Any:
 
 
 def examples_or_tuning() -> Any:
-    """Lab 08's break-even, with the mean tokens (estimated) of the training pairs, the prices in
-    data/reference, and the lab's example of a price of tuning.
+    """Lab 08's break-even, with the tokens (estimated) of the training pairs and of 50 of them as
+    examples, the prices in data/reference, and the lab's example of a price of tuning.
     """
     from statistics import mean
 
@@ -290,12 +290,11 @@ def examples_or_tuning() -> Any:
     prices, rows = load_prices(), pavlos_rows("train")
     price = prices[default_model(prices)]
     texts = [tuple(map(text_of, row["contents"])) for row in rows]
+    examples = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in texts[:50])
+    bare = "Question: \nAnswer:"
     return break_even_demo(
         file_tokens=sum(map(row_tokens, rows)),
-        shot_tokens=mean(
-            estimate_tokens(f"Question: {question}\nAnswer: {answer}\n\n")
-            for question, answer in texts
-        ),
+        shot_tokens=(estimate_tokens(examples + bare) - estimate_tokens(bare)) / 50,
         base_tokens=mean(estimate_tokens(question) for question, _ in texts),
         answer_tokens=mean(estimate_tokens(answer) for _, answer in texts),
         tuning_price=EXAMPLE_TUNING_PRICE,

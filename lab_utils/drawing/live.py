@@ -103,8 +103,8 @@ def live(draw: Callable[..., str], **controls: Any) -> Demo:
     """Show controls above a picture that follows them: `draw(name=value, ...)` is called with the
     controls' values.
 
-    `draw` returns HTML, best a `Picture`. The box keeps `controls` (by name) and `picture` for
-    those who want to drive it.
+    `draw` returns HTML, best a `Picture`. The box keeps `draw`, `controls` (by name) and `picture`
+    for those who want to drive it.
     """
     picture = ipywidgets.HTML()
     picture.add_class("lab-kit-picture")
@@ -123,7 +123,7 @@ def live(draw: Callable[..., str], **controls: Any) -> Demo:
         [*controls.values(), picture],
         f"A live demo with a picture that follows its controls: {labels}",
     )
-    box.controls, box.picture = controls, picture
+    box.draw, box.controls, box.picture = draw, controls, picture
     return box
 
 

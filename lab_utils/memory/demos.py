@@ -153,7 +153,7 @@ def player(
     box = live(draw, **controls, step=step)
     ipywidgets.jslink((play, "value"), (step, "value"))
     box.lay_out(side_by_side(*controls.values()), side_by_side(play, *buttons, step), box.picture)
-    box.play, box.buttons = play, buttons
+    box.play, box.buttons, box.last = play, buttons, last
     return box
 
 

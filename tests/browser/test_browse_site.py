@@ -6,9 +6,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from driving import contrasts
 
 from lab_utils.course.run import find_labs
 from lab_utils.course.site import make_site
+from lab_utils.course.stage import DEMOS
+from lab_utils.memory.demos import draw_stepper, replayed
+from lab_utils.quantization.demos import draw_outlier
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +27,20 @@ LOOK = """() => ({
         .height < 5).length,
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 })"""
+WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+FOR_ALL = """() => {
+    const all = selector => [...document.querySelectorAll(selector)];
+    const name = e => e.ariaLabel || e.labels?.[0]?.textContent.trim() || e.textContent.trim();
+    const orders = all('main :is(h1, h2, h3, h4)').map(heading => +heading.tagName[1]);
+    return {
+        'unnamed controls': all('input, select, button, a[href], summary').filter(e => !name(e))
+            .map(e => e.outerHTML),
+        'skipped headings': orders.filter((order, i) => i && order > orders[i - 1] + 1).length,
+        unreachable: all('main *').filter(e => e.scrollWidth > e.clientWidth + 1
+            && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX) && e.tabIndex < 0
+            && !e.querySelector('a, input, [tabindex]')).map(e => e.outerHTML.slice(0, 200)),
+    };
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +60,18 @@ def seen(folder, browser):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     for path in sorted(folder.glob("*.html")):
+        page.set_viewport_size({"width": 1280, "height": 720})
         page.goto(path.as_uri(), wait_until="load")
-        found[path.name] = page.evaluate(LOOK)
+        page.wait_for_function("() => !document.querySelector('.controls[hidden]')")
+        found[path.name] = {**page.evaluate(LOOK), **page.evaluate(FOR_ALL), "pale": []}
+        page.set_viewport_size({"width": 390, "height": 844})
+        found[path.name]["wideOnTelephone"] = page.evaluate(WIDE)
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            # code has the same colors everywhere, and thousands of words: once is enough
+            where = "body *" if path.name.startswith("00") else "body :not(.highlight *)"
+            pale = [words for words, contrast in contrasts(page, where) if contrast < 4.5]
+            found[path.name]["pale"] += pale
     page.close()
     return found, requests, complaints
 
@@ -75,7 +103,8 @@ def test_no_link_is_broken(seen, folder):
                 target = Path(unquote(parts.path))
                 assert target.parent == folder and target.exists(), (name, link)
                 ids = {*found[target.name]["ids"], ""}
-                assert {parts.fragment, unquote(parts.fragment)} & ids, (name, link)
+                demo = parts.fragment.split("?")[0]  # its settings follow
+                assert {parts.fragment, unquote(parts.fragment), demo} & ids, (name, link)
             else:
                 assert parts.scheme == "https" and parts.netloc and "OWNER" not in link, (
                     name,
@@ -83,17 +112,166 @@ def test_no_link_is_broken(seen, folder):
                 )
 
 
-def test_equations_are_drawn_and_pages_fit_the_projector(seen):
+def test_equations_are_drawn_and_pages_fit_projector_and_telephone(seen):
     for name, page in seen[0].items():
-        assert page["flatMath"] == 0 and page["wide"] <= 0, name
+        assert page["flatMath"] == 0 and page["wide"] <= 0 and page["wideOnTelephone"] <= 0, name
+
+
+def test_pages_can_be_read_by_all(seen):
+    """Names of controls and links, order of headings, what scrolls, contrast in both themes."""
+    for name, page in seen[0].items():
+        assert page["unnamed controls"] == [] and page["skipped headings"] == 0, name
+        assert page["unreachable"] == [] and page["pale"] == [], name
+
+
+def test_a_page_is_light(folder):
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert max(sizes.values()) < 3e6, sizes
 
 
 def test_a_reader_goes_from_lab_to_lab_by_keyboard(folder, browser):
-    page = browser.new_page()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto((folder / "index.html").as_uri())
-    first = find_labs()[0].stem
+    first, second = (lab.stem for lab in find_labs()[:2])
     page.locator("ul.labs a").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/{first}.html")
-    assert page.locator("nav [aria-current=page]").inner_text() == first[:2]
+    page.get_by_text("On this page").focus()
+    page.keyboard.press("Enter")
+    assert page.locator('nav[aria-label="On this page"] a').count() > 5
+    page.locator(".ends a").last.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{second}.html")
+    assert second[:2] in page.locator("nav [aria-current=page]").text_content()
+    page.close()
+
+
+def test_the_search_finds_a_section_of_another_lab(folder, browser):
+    page = browser.new_page()
+    page.goto((folder / "index.html").as_uri())
+    page.get_by_role("searchbox", name="Search all labs").focus()
+    page.keyboard.type("4.127 bits")
+    link = page.locator(".found a", has_text="4.127 bits per parameter").first
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/02_double_quantization.html#*")
+    page.close()
+
+
+# ------------------------------------------------------------------------------------- live demos
+LIVE = [name for name, demo in DEMOS.items() if not demo.needs]
+LABS_WITH_DEMOS = [lab.stem for lab in find_labs() if lab.stem[:2] not in ("06", "09")]
+SPOKEN = """picture => picture.querySelector('svg[role=img]')?.getAttribute('aria-label')
+    ?? picture.textContent"""
+
+
+@pytest.fixture(scope="module")
+def places(folder):
+    """{demo: its page}."""
+    pages = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
+    return {
+        name: path
+        for path, text in pages.items()
+        for name in LIVE
+        if f'class="demo live" id="{name}"' in text
+    }
+
+
+def opened(browser, path, fragment="", width=390):
+    """A page, once its demos have their controls, with what it complained about."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.goto(path.as_uri() + fragment)
+    page.wait_for_function("() => !document.querySelector('.controls[hidden]')")
+    return page
+
+
+DOWN_AND_UP = ("ArrowDown", "ArrowUp", "ArrowUp", "ArrowDown")
+
+
+def press_all(page, demo) -> set[str]:
+    """The controls of a demo that change nothing by keyboard, whichever preset is on."""
+    picture = demo.locator(".picture")
+    fields = "fields => fields.map(field => [field.id, field.type])"
+    still = dict(demo.locator(".control :is(input, select)").evaluate_all(fields))
+    for preset in demo.locator(".presets a").all():
+        preset.press("Enter")
+        for name, kind in list(still.items()):
+            page.locator(f"#{name}").focus()
+            for key in ("Space", "Space") if kind == "checkbox" else DOWN_AND_UP:
+                before = picture.evaluate(SPOKEN)
+                page.keyboard.press(key)
+                if picture.evaluate(SPOKEN) != before:
+                    still.pop(name, None)
+    return set(still)
+
+
+@pytest.mark.parametrize("lab", LABS_WITH_DEMOS)
+def test_every_control_works_by_keyboard_without_a_kernel(folder, browser, lab):
+    """On a telephone and on a projector."""
+    page = opened(browser, folder / f"{lab}.html")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        demos = page.locator(".demo.live").all()
+        assert demos
+        for demo in demos:
+            assert press_all(page, demo) == set()
+            picture = demo.locator(".picture")
+            box = picture.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert picture.get_attribute("aria-live") == "polite"
+    assert page.complaints == []
+    page.close()
+
+
+def test_every_demo_without_a_model_is_on_a_page(places):
+    assert set(places) == set(LIVE)
+    assert {path.stem for path in places.values()} == set(LABS_WITH_DEMOS)
+
+
+def test_a_link_opens_a_demo_with_its_settings_and_presets_set_them(places, browser):
+    page = opened(browser, places["outlier"], "#outlier?outlier=100")
+    picture = page.locator("#outlier .picture")
+    assert picture.evaluate(SPOKEN) == draw_outlier(100.0, 32).description
+    page.get_by_role("link", name="a huge one, small blocks").focus()
+    page.keyboard.press("Enter")
+    assert picture.evaluate(SPOKEN) == draw_outlier(300.0, 8).description
+    page.wait_for_url("**#outlier?outlier=300&block_size=8")
+    size = page.locator("#outlier [name=block_size]")
+    size.press("ArrowRight")
+    assert size.get_attribute("aria-valuetext") == "16"
+    assert picture.evaluate(SPOKEN) == draw_outlier(300.0, 16).description
+    page.wait_for_url("**#outlier?outlier=300&block_size=16")
+    page.close()
+
+
+def test_a_player_steps_to_the_end_of_its_course_and_greys_out_what_does_nothing(places, browser):
+    page = opened(browser, places["checkpointing"])
+    demo = page.locator("#checkpointing")
+
+    def spoken():
+        return demo.locator(".picture").evaluate(SPOKEN)
+
+    demo.get_by_role("button", name="next ▶").press("Enter")
+    assert spoken() == draw_stepper(1).description
+    demo.locator("[name=step]").press("End")
+    assert spoken() == draw_stepper(10**6).description
+    demo.get_by_role("button", name="◀ back").press("Enter")
+    assert spoken() == draw_stepper(len(replayed("sqrt(n)", 16, 4, 8, 0)[0].events) - 1).description
+    assert demo.locator("[name=k]").is_disabled()
+    demo.get_by_label("plan", exact=True).select_option("every k")
+    assert demo.locator("[name=k]").is_enabled() and demo.locator("[name=limit]").is_disabled()
+    page.close()
+
+
+def test_a_player_plays(places, browser):
+    page = opened(browser, places["paging"])
+    button = page.locator("#paging [data-play]")
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    page.wait_for_function("() => document.querySelector('#paging [name=step]').value > 1")
+    button.press("Enter")
+    assert button.inner_text() == "play"
     page.close()

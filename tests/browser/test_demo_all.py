@@ -10,6 +10,7 @@ import contextlib
 import pytest
 from bench.browsing import Server, cell_errors, open_code, show_demo, shut_down_kernel
 from bench.widgets import CONTROLS, WATCH, name_of, spread, sweep
+from driving import contrasts
 from playwright.sync_api import TimeoutError
 
 from lab_utils.course.stage import DEMOS
@@ -30,39 +31,6 @@ WORDS = """() => { const page = e => { const b = e.getBoundingClientRect(); retu
     const drawn = document.querySelector('.lab-kit-picture svg[role=img]');
     const words = () => [...drawn.querySelectorAll('text')].map(e => [e.textContent, ...page(e)]);
     return drawn ? {frame: page(drawn), words: words()} : null; }"""
-INK = """() => {  // [words, contrast with what lies behind their middle], WCAG 2.2
-    const light = c => c.map(v => v / 255).map(v =>
-        v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const numbers = color => (color.match(/[0-9.]+/g) || []).map(Number);
-    const solid = color => { const c = numbers(color); return c.length > 2 &&
-        (c[3] ?? 1) > 0.5 ? c.slice(0, 3) : null; };
-    const behind = e => {
-        const svg = e.ownerSVGElement, box = e.getBoundingClientRect();
-        const x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
-        if (svg) for (const shape of [...svg.querySelectorAll('rect, circle, text')].reverse()) {
-            if (shape.tagName === 'text' ||
-                !(shape.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING)) continue;
-            const b = shape.getBoundingClientRect(), color = solid(getComputedStyle(shape).fill);
-            if (color && b.left <= x && x <= b.right && b.top <= y && y <= b.bottom) return color;
-        }
-        for (let at = svg || e; at; at = at.parentElement) {
-            const color = solid(getComputedStyle(at).backgroundColor);
-            if (color) return color;
-        }
-        return [255, 255, 255];
-    };
-    const shown = [...document.querySelectorAll('.lab-kit-demo *')].filter(e => e.checkVisibility()
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) &&
-            !e.closest('style, option, [disabled]'));
-    return shown.map(e => {
-        const style = getComputedStyle(e),
-            ink = numbers(e.ownerSVGElement ? style.fill : style.color).slice(0, 3);
-        const [low, high] = [light(ink), light(behind(e))].sort((a, b) => a - b);
-        return [e.textContent.trim().slice(0, 40), (high + 0.05) / (low + 0.05)];
-    });
-}"""
-
 CUT = """() => {
     const edge = document.querySelector('.jp-OutputArea-output:has(.lab-kit-demo)')
         .getBoundingClientRect().right + 1;
@@ -175,7 +143,9 @@ def test_all_can_be_read_in_the_dark_and_in_the_light_theme(page):
         )
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
         pale = [
-            (words, round(contrast, 1)) for words, contrast in page.evaluate(INK) if contrast < 4.5
+            (words, round(contrast, 1))
+            for words, contrast in contrasts(page, ".lab-kit-demo *")
+            if contrast < 4.5
         ]
         assert not pale, theme
 

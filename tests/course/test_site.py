@@ -3,6 +3,7 @@ tests/browser/test_browse_site.py.
 """
 
 import base64
+import json
 import re
 
 import nbformat
@@ -29,7 +30,11 @@ TITLE = """# Lab 01 · Buckets
 
 A model of *7 billion* weights & `more` in $2^4$ buckets.
 
-Second paragraph."""
+Second paragraph.
+
+![a pixel in data](data:image/svg+xml;base64,PIXEL)
+
+"""
 TEXT = r"""## Sums
 Inline $\frac{a}{b}$ and \$5, then
 $$\sum_i x_i^2 = \text{a < b}$$
@@ -67,13 +72,27 @@ def output(**data):
 
 
 def lab(*cells, widgets=True):
-    notebook = new_notebook(cells=[new_markdown_cell(TITLE), *cells])
+    title = TITLE.replace("PIXEL", PIXEL)
+    notebook = new_notebook(cells=[new_markdown_cell(title), *cells])
     notebook.metadata = nbformat.from_dict({"widgets": {WIDGET_STATE: STATE}} if widgets else {})
     return notebook
 
 
+RECORD = {
+    "cpu": {
+        "command": "run",
+        "date": "2026-01-02",
+        "hardware": "2 cores",
+        "versions": {"torch": "9.9"},
+        "labs": {"01": {"seconds": 8.8, "gigabytes": 0.94}},
+    }
+}
+
+
 @pytest.fixture
-def labs(tmp_path):
+def labs(tmp_path, monkeypatch):
+    (tmp_path / "minutes.json").write_text(json.dumps(RECORD))
+    monkeypatch.setattr(site, "MINUTES", tmp_path / "minutes.json")
     (tmp_path / "dot.png").write_bytes(base64.b64decode(PIXEL))
     demo = new_output(
         "execute_result",
@@ -101,18 +120,43 @@ def soup(files, name="01_a.html"):
     return BeautifulSoup(files[name], "html.parser")
 
 
+FILES = {"index.html", "01_a.html", "02_b.html", "search_index.js", "site.js", "style.css"}
+
+
 def test_there_is_a_page_for_each_lab_an_index_and_a_style(labs):
     files = site.make_site(labs)
-    assert set(files) == {"index.html", "01_a.html", "02_b.html", "style.css"}
+    assert set(files) == FILES
     assert soup(files).title.text == "Lab 01 · Buckets" and soup(files).html["lang"] == "en"
-    assert [link["href"] for link in soup(files).nav("a")] == [
-        "index.html",
-        "01_a.html",
-        "02_b.html",
+    links = soup(files).select('nav[aria-label="Labs"] a')
+    assert [(link["href"], link.text) for link in links] == [
+        ("index.html", "All labs"),
+        ("01_a.html", "Lab 01 · Buckets"),
+        ("02_b.html", "Lab 01 · Buckets"),
     ]
-    assert [link["href"] for link in soup(files).nav("a", attrs={"aria-current": "page"})] == [
-        "01_a.html"
+    assert [link["href"] for link in links if link.get("aria-current")] == ["01_a.html"]
+
+
+def test_a_page_lists_its_parts_and_leads_on(labs):
+    files = site.make_site(labs)
+    parts = soup(files).select('nav[aria-label="On this page"] a')
+    assert [(part["href"], part.text) for part in parts] == [("#Sums", "Sums")]
+    ends = {name: soup(files, name).select(".ends a") for name in sorted(FILES) if "html" in name}
+    assert {name: [link["href"] for link in links] for name, links in ends.items()} == {
+        "01_a.html": ["index.html", "02_b.html"],
+        "02_b.html": ["01_a.html"],
+        "index.html": ["01_a.html"],
+    }
+
+
+def test_the_search_finds_sections_by_their_words(labs):
+    index = site.make_site(labs)["search_index.js"]
+    sections = json.loads(index.removeprefix("window.sections = ").removesuffix(";\n"))
+    assert [section[:3] for section in sections if section[2].startswith("01_a")] == [
+        ["Lab 01 · Buckets", "Lab 01 · Buckets", "01_a.html"],
+        ["Lab 01 · Buckets", "Sums", "01_a.html#Sums"],
     ]
+    assert "billion" in sections[0][3].split() and "inline" in sections[1][3].split()
+    assert "41" not in sections[1][3].split(), "a solution is not found either"
 
 
 def test_the_index_tells_what_each_lab_is_about(labs):
@@ -121,17 +165,25 @@ def test_the_index_tells_what_each_lab_is_about(labs):
     assert [row.a["href"] for row in rows] == ["01_a.html", "02_b.html"]
     assert (
         rows[0].get_text(" ")
-        == "Lab 01 · Buckets A model of 7 billion weights & more in 2^4 buckets."
+        == "Lab 01 · Buckets A model of 7 billion weights & more in 2^4 buckets. "
+        "9 seconds of computing, 0.9 GB of memory"
     )
+    assert rows[0].img["alt"] == "a pixel in data" and rows[0].img["src"].endswith(PIXEL)
+    assert "torch 9.9" in page.main.text
+
+
+def test_a_time_is_told_as_a_reader_counts():
+    assert "89 seconds" in site.time_html({"seconds": 89, "gigabytes": 1})
+    assert "1.6 minutes" in site.time_html({"seconds": 95, "gigabytes": 1})
+    assert site.time_html(None) == ""
 
 
 def test_nothing_on_a_page_is_fetched_from_elsewhere(labs):
     for solutions in (False, True):
         for page in site.make_site(labs, solutions=solutions).values():
-            assert (
-                not re.search(r'(?:src|srcset|data|action)="?(?:https?:)?//', page)
-                and "<script" not in page
-            )
+            assert not re.search(r'(?:src|srcset|data|action)="?(?:https?:)?//', page)
+            scripts = re.findall(r"<script[^>]*>", page)
+            assert set(scripts) <= {'<script src="site.js" defer>'}
             assert "url(" not in page and "@import" not in page and "<iframe" not in page
             assert all(
                 link in ('href="style.css"', 'href="data:,"')
@@ -160,7 +212,7 @@ def test_links_lead_to_pages_or_are_no_links(labs):
     links = {
         link.text: link["href"]
         for link in page.main("a")
-        if "anchor-link" not in link.get("class", [])
+        if "anchor-link" not in link.get("class", []) and not link.find_parent(class_="ends")
     }
     assert links == {
         "next lab": "02_b.html#sums",
@@ -173,7 +225,8 @@ def test_links_lead_to_pages_or_are_no_links(labs):
 def test_pictures_are_in_the_page_or_become_words(labs):
     page = soup(site.make_site(labs))
     assert [(image["alt"], image["src"][:15]) for image in page.main("img")] == [
-        ("a pixel", "data:image/png;")
+        ("a pixel in data", "data:image/svg+"),
+        ("a pixel", "data:image/png;"),
     ]
     assert "far" in page.main.text
 
@@ -203,6 +256,30 @@ def test_a_demo_becomes_its_picture_and_settings(labs):
     )
 
 
+def test_a_bar_that_showed_progress_is_no_demo():
+    state = {"state": {"bar": {"model_name": "FloatProgressModel", "state": {"value": 88.0}}}}
+    bar = new_output("display_data", {WIDGET_VIEW: {"model_id": "bar"}, "text/plain": "0% | 0/88"})
+    cell = new_code_cell("ask()", outputs=[bar, output(text_plain="88 replies")])
+    notebook = new_notebook(cells=[cell], metadata={"widgets": {WIDGET_STATE: state}})
+    (shown,) = site.without_widgets(notebook).cells[0].outputs
+    assert shown.data == {"text/plain": "88 replies"}
+
+
+def test_a_demo_of_the_stage_goes_live_at_its_first_call(monkeypatch):
+    begun = []
+    monkeypatch.setattr(site, "live_demo", lambda name, begin: begun.append((name, begin)) or "<b>")
+    demo = {WIDGET_VIEW: {"model_id": "box"}}
+    cells = [
+        new_code_cell("rank_demo(matrices)", outputs=[new_output("display_data", demo)])
+        for _ in range(2)
+    ]
+    notebook = new_notebook(cells=cells, metadata={"widgets": {WIDGET_STATE: STATE}})
+    first, second = (c.outputs[0].data["text/html"] for c in site.without_widgets(notebook).cells)
+    assert first == "<b>" and "size &lt;n&gt;: 64" in second and "kernel" in second
+    ((name, begin),) = begun
+    assert name == "rank" and begin["size <n>"] == "64" and begin["outlier"] == "0"
+
+
 def test_solutions_are_shown_only_if_asked_for(labs):
     without, with_them = (
         site.make_site(labs, solutions=shown)["01_a.html"] for shown in (False, True)
@@ -226,13 +303,9 @@ def test_ids_are_unique_and_what_scrolls_has_focus(labs):
 
 
 def test_the_style_is_for_light_and_dark():
-    light, dark = site.style().split("@media (prefers-color-scheme: dark)")
-    assert (
-        ".highlight .k" in light
-        and ".highlight .k" in dark
-        and "--page: #fff" in light
-        and "--page: #16181b" in dark
-    )
+    first, colors, code = site.style().split("@media (prefers-color-scheme: dark)")
+    assert "--page: #fff" in first and "--page: #16181b" in colors
+    assert ".highlight .k" in colors and ".highlight .k" in code, "for light, then for dark"
 
 
 def test_the_command_writes_and_says_where(labs, tmp_path, monkeypatch, capsys):
@@ -242,12 +315,7 @@ def test_the_command_writes_and_says_where(labs, tmp_path, monkeypatch, capsys):
     assert site.main(parse(["site", "--out", str(tmp_path / "out")])) == 0
     said = capsys.readouterr().out
     assert "2 labs, without solutions" in said and str(tmp_path / "out" / "index.html") in said
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "index.html",
-        "01_a.html",
-        "02_b.html",
-        "style.css",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert (
         site.main(
             parse(
