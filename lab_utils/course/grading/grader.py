@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lab_utils.course.grading import marks
     from lab_utils.course.grading.late import Policy
     from lab_utils.course.grading.roster import Person, Table
+    from lab_utils.course.grading.submissions import Submission
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +169,7 @@ def main(args: argparse.Namespace) -> int:
     )
     records, troubles = grade_all(submissions, settings, out, max(1, args.jobs), args.backend)
     troubles += finish_batch(records, out, policy, course, args)
+    troubles += write_talks(submissions, settings.seed, out)
     unread = any(row["kind"] in reports.UNDECIDED for r in records for row in r["questions"])
     return int(bool(troubles or unread or any("UNREAD" in note for note in notes)))
 
@@ -198,6 +200,21 @@ def finish_batch(
     if policy.due:
         say([f"Times without a zone were read as {policy.zone}."])
     return troubles
+
+
+def write_talks(submissions: list[Submission], seed: int, out: Path) -> list[str]:
+    """Write what a person may talk about with each student, and return lines about what could not
+    be written.
+    """
+    from lab_utils.checking.checks import all_exercises
+    from lab_utils.course.grading import oral, reports
+
+    exercises = {lab: all_exercises(lab) for lab in {entry.lab for entry in submissions}}
+    talks = oral.talks_of(submissions, exercises, seed)
+    page, flagged = out / "oral.html", sum(bool(talk.flags) for talk in talks)
+    say([f"For a talk with each student: {page} ({flagged} with something to look at, no marks)"])
+    files = {page: oral.oral_page(talks), out / "oral.csv": oral.oral_csv(talks)}
+    return list(filter(None, (reports.write_or_say(*file) for file in files.items())))
 
 
 def changed_lines(earlier: marks.Earlier, out: Path) -> list[str]:

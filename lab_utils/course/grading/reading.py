@@ -29,6 +29,8 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from lab_utils.course.grading.own_code import read_code
+
 FILE_BYTES = 50 * 10**6  # of one notebook or inner archive
 STUDENT_BYTES = 200 * 10**6  # of all that is unpacked of one student
 STUDENT_FILES = 2_000
@@ -577,4 +579,9 @@ def serve(descriptor: int) -> None:
         connection.flush()
 
 
-ANSWERS = {"list": list_export, "student": read_student, "metadata": read_metadata}
+ANSWERS = {
+    "list": list_export,
+    "student": read_student,
+    "metadata": read_metadata,
+    "code": read_code,
+}

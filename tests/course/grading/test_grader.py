@@ -560,7 +560,13 @@ def test_the_command_in_one_process(tmp_path, light, monkeypatch, capsys):
         "cut off: cut off/90_made_up_lab.ipynb: UNREAD: not a notebook: broken JSON" in printed.out
         and "1 of 2 right   unreadable 1" in printed.out
     )
-    assert "2/2" in printed.err
+    assert "2/2" in printed.err and "oral.html (0 with something to look at" in printed.out
+    [talk] = csv.DictReader((tmp_path / "out" / "oral.csv").open(newline="", encoding="utf-8"))
+    assert talk["student"] == "good" and talk["question"].startswith("`total`: ")
+    asked = reports.escape(talk["question"].split(": ")[1].split("`")[0])
+    pages = [page.read_text() for page in (tmp_path / "out" / "feedback").iterdir()]
+    assert asked in (tmp_path / "out" / "oral.html").read_text()
+    assert len(pages) == 2 and not any(asked in page for page in pages)
     shutil.rmtree(tmp_path / "class" / "cut off")
     monkeypatch.setattr(
         sandbox.Sandbox, "ask", lambda *_, **__: pytest.fail("what is graded is not asked again")
