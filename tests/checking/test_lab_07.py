@@ -16,8 +16,10 @@ from lab_utils.memory.sizes import Architecture
 def test_the_exercises_of_the_lab():
     names = [exercise.name for exercise in all_exercises("07_peft_methods")]
     assert names == [
+        "bottleneck_forward",
         "bottleneck_parameters",
         "ia3_forward",
+        "dora_weight",
         "lost_and_gained",
         "replay_rows",
         "add_two_adapters",
@@ -34,6 +36,24 @@ def test_bottleneck_parameters():
 def test_bottleneck_parameters_are_the_modules():
     count = find_exercise("bottleneck_parameters").reference
     assert 2 * 3 * sum(p.numel() for p in methods.Bottleneck(20, 5).parameters()) == count(20, 5, 3)
+
+
+def test_bottleneck_forward_is_the_modules():
+    for forward, (hidden, down, down_bias, up, up_bias) in cases("bottleneck_forward"):
+        module = methods.Bottleneck(hidden.shape[1], len(down))
+        state = {"down.weight": down, "down.bias": down_bias, "up.weight": up, "up.bias": up_bias}
+        module.load_state_dict(state)
+        torch.testing.assert_close(
+            forward(hidden, down, down_bias, up, up_bias), module(hidden), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_dora_weight_is_the_methods():
+    """Which tests/lora/test_methods.py holds against PEFT's."""
+    for dora_weight, arguments in cases("dora_weight"):
+        torch.testing.assert_close(
+            dora_weight(*arguments), methods.dora_weight(*arguments), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_ia3_with_factors_of_one_is_the_layer():

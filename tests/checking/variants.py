@@ -595,6 +595,41 @@ def lost_in_merging_numpy(codes, levels, absmax, update) -> np.floating:
 
 
 # -------------------------------------------------------------------------------------- lab 07
+def bottleneck_forward_of_modules(hidden, down, down_bias, up, up_bias) -> Tensor:
+    narrow = torch.nn.functional.linear(hidden, down, down_bias).clamp(min=0)
+    return torch.nn.functional.linear(narrow, up, up_bias) + hidden
+
+
+def bottleneck_forward_row_by_row(hidden, down, down_bias, up, up_bias) -> Tensor:
+    results = []
+    for row in hidden:
+        narrow = down @ row + down_bias
+        narrow = torch.where(narrow > 0, narrow, torch.zeros_like(narrow))
+        results.append(row + up @ narrow + up_bias)
+    return torch.stack(results)
+
+
+def bottleneck_forward_numpy(hidden, down, down_bias, up, up_bias) -> np.ndarray:
+    h, d, db, u, ub = (t.double().numpy() for t in (hidden, down, down_bias, up, up_bias))
+    return np.maximum(np.einsum("nw,sw->ns", h, d) + db, 0) @ u.T + (h + ub)
+
+
+def dora_weight_row_by_row(weight, lora_a, lora_b, lengths, alpha) -> Tensor:
+    moved = torch.addmm(weight, lora_b, lora_a, alpha=alpha / len(lora_a))
+    return torch.stack([m * row / row.square().sum().sqrt() for m, row in zip(lengths, moved)])
+
+
+def dora_weight_normalized(weight, lora_a, lora_b, lengths, alpha) -> torch.nn.Parameter:
+    moved = weight.double() + (lora_b @ lora_a).double() * alpha / lora_b.shape[1]
+    directions = torch.nn.functional.normalize(moved, dim=1)
+    return torch.nn.Parameter(directions * lengths.unsqueeze(1))
+
+
+def dora_weight_diagonal(weight, lora_a, lora_b, lengths, alpha) -> Tensor:
+    moved = weight + alpha / lora_a.size(0) * torch.matmul(lora_b, lora_a)
+    return torch.diag(lengths / torch.linalg.vector_norm(moved, dim=1)) @ moved
+
+
 def bottleneck_parameters_of_modules(hidden: int, size: int, n_layers: int) -> int:
     with torch.device("meta"):
         modules = [torch.nn.Linear(hidden, size), torch.nn.Linear(size, hidden)]
@@ -1124,6 +1159,16 @@ VARIANTS = {
         lost_in_merging_row_by_row,
         lost_in_merging_searched,
         lost_in_merging_numpy,
+    ),
+    "bottleneck_forward": (
+        bottleneck_forward_of_modules,
+        bottleneck_forward_row_by_row,
+        bottleneck_forward_numpy,
+    ),
+    "dora_weight": (
+        dora_weight_row_by_row,
+        dora_weight_normalized,
+        dora_weight_diagonal,
     ),
     "bottleneck_parameters": (
         lambda hidden, size, n_layers: n_layers * 2 * ((hidden + 1) * size + (size + 1) * hidden),

@@ -1,5 +1,5 @@
-"""Exercises of lab 07_peft_methods: count adapters, scale with IA3, add two adapters, plan replay,
-count what is lost.
+"""Exercises of lab 07_peft_methods: write and count adapters, scale with IA3, move and stretch with
+DoRA, add two adapters, plan replay, count what is lost.
 """
 
 import math
@@ -13,6 +13,100 @@ from lab_utils.checking.exercises.lab_01 import normal
 from lab_utils.checking.exercises.lab_04 import adapter_corners
 
 LAB = "07_peft_methods"
+
+
+# ------------------------------------------------------------------------------- bottleneck_forward
+def bottleneck_forward(
+    hidden: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor
+) -> Tensor:
+    return hidden + torch.relu(hidden @ down.T + down_bias) @ up.T + up_bias
+
+
+def bottleneck_with(
+    bend=torch.relu,
+    way_round=lambda hidden, detour: hidden + detour,
+    first=lambda hidden, down, bias: hidden @ down.T + bias,
+    second=lambda narrow, up, bias: narrow @ up.T + bias,
+):
+    """A wrong bottleneck_forward: another bend, another sum, or another layer down or up."""
+    return lambda hidden, down, down_bias, up, up_bias: way_round(
+        hidden, second(bend(first(hidden, down, down_bias)), up, up_bias)
+    )
+
+
+def bottleneck_case(rng: np.random.Generator, n: int, width: int, size: int) -> tuple:
+    """A batch, and the weights and biases of a bottleneck."""
+    return (
+        normal(rng, n, width),
+        normal(rng, size, width),
+        normal(rng, size),
+        normal(rng, width, size),
+        normal(rng, width),
+    )
+
+
+def some_bent(hidden: Tensor, down: Tensor, down_bias: Tensor, *up: Tensor) -> bool:
+    """Whether the ReLU cuts some values off and lets others through."""
+    narrow = hidden @ down.T + down_bias
+    return bool((narrow < -0.1).any() and (narrow > 0.1).any())
+
+
+BOTTLENECK_FORWARD = Exercise(
+    name="bottleneck_forward",
+    lab=LAB,
+    reference=bottleneck_forward,
+    cases=lambda rng: [
+        (
+            torch.tensor([[1.0, 2.0]]),
+            torch.tensor([[1.0, 1.0], [-2.0, 0.0]]),
+            torch.tensor([1.0, 0.5]),
+            torch.tensor([[1.0, 3.0], [0.5, 1.0]]),
+            torch.tensor([10.0, 20.0]),
+        ),
+        *(
+            draw_until(some_bent, lambda sizes=sizes: bottleneck_case(rng, *sizes))
+            for sizes in ((4, 6, 2), (3, 5, 5), (3, 2, 4), (1, 6, 3), (5, 4, 1), (4, 4, 4))
+        ),
+    ],
+    domain=lambda rng: bottleneck_case(rng, whole(rng, 1, 6), whole(rng, 1, 8), whole(rng, 1, 6)),
+    corners={
+        "one row": lambda hidden, *layers: len(hidden) == 1,
+        "size 1": lambda hidden, down, *rest: len(down) == 1,
+        "no bottleneck": lambda hidden, down, *rest: len(down) > hidden.shape[1],
+        "as wide as hidden": lambda hidden, down, *rest: down.shape[0] == down.shape[1],
+        "as many rows as hidden": lambda hidden, *layers: hidden.shape[0] == hidden.shape[1],
+        "cut off and let through": some_bent,
+    },
+    same=close(rtol=1e-4, atol=1e-4),
+    wrong={
+        "the way round is missing: hidden is added to what the detour gives": bottleneck_with(
+            way_round=lambda hidden, detour: detour
+        ),
+        "no ReLU: two linear layers in a row are one": bottleneck_with(bend=lambda x: x),
+        "the ReLU stands at the end: it stands between down and up": lambda h, d, db, u, ub: (
+            h + torch.relu((h @ d.T + db) @ u.T + ub)
+        ),
+        "hidden goes through the ReLU as well": bottleneck_with(
+            way_round=lambda hidden, detour: torch.relu(hidden + detour)
+        ),
+        "the bias of down is missing": bottleneck_with(
+            first=lambda hidden, down, bias: hidden @ down.T
+        ),
+        "the bias of up is missing": bottleneck_with(second=lambda narrow, up, bias: narrow @ up.T),
+        "the bias of down comes after the ReLU: it belongs to down": lambda h, d, db, u, ub: (
+            h + (torch.relu(h @ d.T) + db) @ u.T + ub
+        ),
+        "the detour is taken off: it is added": bottleneck_with(
+            way_round=lambda hidden, detour: hidden - detour
+        ),
+        "another bend: GELU": bottleneck_with(bend=torch.nn.functional.gelu),
+    },
+    hints=(
+        "torch stores a weight as (out, in): down gives hidden @ down.T + down_bias.",
+        "torch.relu of that goes up: ... @ up.T + up_bias.",
+        "What comes back is added to hidden itself.",
+    ),
+)
 
 
 # ---------------------------------------------------------------------------- bottleneck_parameters
@@ -425,4 +519,127 @@ LOST_AND_GAINED = Exercise(
     ),
 )
 
-EXERCISES = [BOTTLENECK_PARAMETERS, IA3_FORWARD, LOST_AND_GAINED, REPLAY_ROWS, ADD_TWO_ADAPTERS]
+
+# -------------------------------------------------------------------------------------- dora_weight
+def dora_weight(
+    weight: Tensor, lora_a: Tensor, lora_b: Tensor, lengths: Tensor, alpha: float
+) -> Tensor:
+    moved = weight + alpha / lora_a.shape[0] * (lora_b @ lora_a)
+    return lengths[:, None] * moved / moved.norm(dim=1, keepdim=True)
+
+
+def dora_with(
+    scale=lambda alpha, r: alpha / r,
+    stretch=lambda moved, lengths, weight: lengths[:, None] * moved / rows(moved),
+):
+    """A wrong dora_weight: another scaling of the update, or another way to the lengths."""
+    return lambda w, a, b, lengths, alpha: stretch(w + scale(alpha, len(a)) * (b @ a), lengths, w)
+
+
+def rows(weight: Tensor) -> Tensor:
+    return weight.norm(dim=1, keepdim=True)
+
+
+def dora_case(rng: np.random.Generator, n_out: int, n_in: int, rank: int, alpha: float) -> tuple:
+    """A weight, a trained adapter, and lengths above 0 that are no longer the weight's."""
+    lengths = torch.tensor([decimal(rng, 0.2, 5) for _ in range(n_out)], dtype=torch.float32)
+    return (
+        normal(rng, n_out, n_in) + 0.003,
+        normal(rng, rank, n_in),
+        normal(rng, n_out, rank),
+        lengths,
+        alpha,
+    )
+
+
+def far_from_zero(weight: Tensor, a: Tensor, b: Tensor, lengths: Tensor, alpha: float) -> bool:
+    """No row is so short that its direction is a matter of rounding."""
+    return bool(rows(weight + alpha / len(a) * (b @ a)).min() > 0.01)
+
+
+DORA_WEIGHT = Exercise(
+    name="dora_weight",
+    lab=LAB,
+    reference=dora_weight,
+    cases=lambda rng: [
+        (
+            torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
+            torch.tensor([[0.0, 1.0], [1.0, 0.0]]),
+            torch.tensor([[1.0, 0.0], [0.0, 0.5]]),
+            torch.tensor([10.0, 2.0]),
+            8.0,
+        ),
+        *(
+            draw_until(far_from_zero, lambda sizes=sizes: dora_case(rng, *sizes))
+            for sizes in (
+                (4, 6, 2, 16.0),
+                (6, 3, 4, 6.0),
+                (5, 5, 5, 8.0),
+                (3, 4, 1, 1.0),
+                (2, 5, 3, 7.0),
+                (1, 4, 2, 3.0),
+            )
+        ),
+    ],
+    domain=lambda rng: draw_until(
+        far_from_zero,
+        lambda: dora_case(
+            rng, whole(rng, 1, 7), whole(rng, 1, 7), whole(rng, 1, 6), decimal(rng, 1, 32)
+        ),
+    ),
+    corners=adapter_corners(lambda weight, a, b, lengths, alpha: (a, b, alpha))
+    | {
+        "one row": lambda weight, *rest: len(weight) == 1,
+        "alpha is 1": lambda *layer: layer[-1] == 1,
+        "more rows than columns": lambda weight, *rest: weight.shape[0] > weight.shape[1],
+    },
+    same=close(rtol=1e-3, atol=1e-4),
+    wrong={
+        "not divided by its length: that is LoRA's weight, stretched": dora_with(
+            stretch=lambda moved, lengths, weight: lengths[:, None] * moved
+        ),
+        "lengths are forgotten: every row has the length 1": dora_with(
+            stretch=lambda moved, lengths, weight: moved / rows(moved)
+        ),
+        "divided by the length of the old rows: the moved rows have another": dora_with(
+            stretch=lambda moved, lengths, weight: lengths[:, None] * moved / rows(weight)
+        ),
+        "one length for the whole weight: each row has its own": dora_with(
+            stretch=lambda moved, lengths, weight: lengths[:, None] * moved / moved.norm()
+        ),
+        "divided by the squared length: the root is missing": dora_with(
+            stretch=lambda moved, lengths, weight: lengths[:, None] * moved / rows(moved) ** 2
+        ),
+        "the columns' lengths: a row is one output": dora_with(
+            stretch=lambda moved, lengths, weight: (
+                lengths[:, None] * moved / moved.norm(dim=0, keepdim=True)
+            )
+        ),
+        "the largest value of each row: its length is a norm": dora_with(
+            stretch=lambda moved, lengths, weight: (
+                lengths[:, None] * moved / moved.abs().amax(dim=1, keepdim=True)
+            )
+        ),
+        "scaled by alpha: it is alpha / rank": dora_with(scale=lambda alpha, r: alpha),
+        "not scaled: alpha / rank is missing": dora_with(scale=lambda alpha, r: 1.0),
+        "the update alone is stretched: the weight belongs to it": lambda w, a, b, m, alpha: (
+            w + m[:, None] * (b @ a) / rows(b @ a)
+        ),
+        "the update is left out": lambda w, a, b, m, alpha: m[:, None] * w / rows(w),
+    },
+    hints=(
+        "First LoRA's weight: weight + alpha / rank * (lora_b @ lora_a).",
+        "The length of each row is its norm: .norm(dim=1, keepdim=True) has the shape (n_out, 1).",
+        "Divide by it, then multiply by lengths[:, None].",
+    ),
+)
+
+EXERCISES = [
+    BOTTLENECK_FORWARD,
+    BOTTLENECK_PARAMETERS,
+    IA3_FORWARD,
+    DORA_WEIGHT,
+    LOST_AND_GAINED,
+    REPLAY_ROWS,
+    ADD_TWO_ADAPTERS,
+]
