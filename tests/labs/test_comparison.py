@@ -3,6 +3,7 @@ that went stale in any lab is found.
 """
 
 import copy
+import importlib.util
 import re
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_output
 from whole_labs import check_outputs
 
-from lab_utils.course.run import find_labs
+from lab_utils.course.run import LABS, find_labs
 
 MOST_LEFT_OUT = 15
 CELLS = {
@@ -58,6 +59,11 @@ def test_few_cells_are_left_out_and_each_says_why():
     assert set(left_out) == tagged, "tag and lab_kit.ignored go together, see CONTRIBUTING.md"
     assert len(left_out) <= MOST_LEFT_OUT, left_out
     assert all(len(reason.split()) >= 3 for reason in left_out.values()), left_out
+
+
+def test_bands_are_narrow(lab):
+    wide = [cell.id for cell, a in lab if a.within > 0.1 or a.counts > 2 or a.words > 0.3]
+    assert not wide, "a band is one answer more or less, not ten"
 
 
 def test_a_stale_number_of_a_lab_is_found(lab):
@@ -203,3 +209,22 @@ def test_a_changed_number_in_the_browser_is_seen():
     printed["text"] = [printed["text"].replace("1", "2", 1)]  # JupyterLab's lists of lines too
     with pytest.raises(AssertionError, match="stored: .*now: "):
         check_outputs(page, name)
+
+
+# ------------------------------------------------------------------------------------ under nbval
+def test_nbval_compares_what_a_display_became():
+    """A picture that grows while a model trains comes as a display and its updates."""
+    spec = importlib.util.spec_from_file_location("labs_conftest", LABS / "conftest.py")
+    spec.loader.exec_module(plugin := importlib.util.module_from_spec(spec))
+    kinds = [("display_data", "a", "step 1"), ("stream", "", ""), ("update_display_data", "a", "2")]
+    messages = [
+        {
+            "msg_type": kind,
+            "content": {"metadata": {}, "data": text, "transient": {"display_id": display}},
+        }
+        for kind, display, text in kinds
+    ]
+    get = plugin.with_updates(iter(messages).__next__)
+    shown = [get() for _ in messages]
+    assert [message["msg_type"] for message in shown] == ["display_data", "stream", "display_data"]
+    assert [out["data"] for out in plugin.last_states([m["content"] for m in shown])] == ["2", ""]
