@@ -7,13 +7,14 @@ from nbval.plugin import IPyNbCell
 def pytest_itemcollected(item):
     """Hands nbval the kit's own comparing, and what a display became after it was shown first."""
     if isinstance(item, IPyNbCell):
-        item.compare_outputs = lambda outputs, _: compare(item, outputs)
+        item.compare_outputs = lambda outputs, stored: compare(item, outputs, stored)
         if "get_kernel_message" not in vars(item.parent):
             item.parent.get_kernel_message = with_updates(item.parent.get_kernel_message)
 
 
-def compare(item: IPyNbCell, outputs: list) -> bool:
+def compare(item: IPyNbCell, outputs: list, stored: list) -> bool:
     """Whether the outputs are the stored ones; if not, nbval prints the traceback."""
+    item.cell.outputs = stored  # nbval joined its streams, and left the parts behind the whole
     item.comparison_traceback = differences(item.cell, last_states(outputs))
     return not item.comparison_traceback
 

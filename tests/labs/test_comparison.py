@@ -13,6 +13,7 @@ from comparing import NUMBER, Allowed, differences, near, page_text, pieces, tex
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_output
+from nbval.plugin import coalesce_streams
 from whole_labs import check_outputs
 
 from lab_utils.course.run import LABS, find_labs
@@ -212,10 +213,26 @@ def test_a_changed_number_in_the_browser_is_seen():
 
 
 # ------------------------------------------------------------------------------------ under nbval
-def test_nbval_compares_what_a_display_became():
-    """A picture that grows while a model trains comes as a display and its updates."""
+@pytest.fixture(scope="module")
+def plugin():
+    """labs/conftest.py, which pytest gives to nbval."""
     spec = importlib.util.spec_from_file_location("labs_conftest", LABS / "conftest.py")
-    spec.loader.exec_module(plugin := importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+
+def test_nbval_joins_a_stream_that_was_stored_in_parts(plugin):
+    cell = cell_with("base 0.59, ")
+    cell.outputs += cell_with("adapter 0.47\n").outputs
+    item = SimpleNamespace(cell=cell)
+    stored = coalesce_streams(cell.outputs)  # as nbval calls it: the first part is now the whole
+    assert plugin.compare(item, cell_with("base 0.59, adapter 0.47\n").outputs, stored)
+    assert not plugin.compare(item, cell_with("base 0.59, adapter 0.48\n").outputs, stored)
+    assert "0.48" in item.comparison_traceback[0]
+
+
+def test_nbval_compares_what_a_display_became(plugin):
+    """A picture that grows while a model trains comes as a display and its updates."""
     kinds = [("display_data", "a", "step 1"), ("stream", "", ""), ("update_display_data", "a", "2")]
     messages = [
         {
