@@ -26,7 +26,14 @@ from lab_utils.files import (
     write_json,
     write_text,
 )
-from lab_utils.start.lab import MINUTES, Measured, can_write, measured, results_folder
+from lab_utils.start.lab import (
+    MINUTES,
+    Measured,
+    can_write,
+    hardware_for,
+    measured,
+    results_folder,
+)
 
 LABS = ROOT / "labs"
 NEEDS_SMOLLM2 = "09"  # how that lab's name begins
@@ -229,29 +236,28 @@ def heading_above(cells: list[dict], index: int, width: int = 40) -> str:
 
 
 def what_is_left(later: list[Path]) -> str:
-    """How many labs come later, and about how long they take where that was measured on a CPU."""
+    """How many labs come later, and about how long they take where that was measured."""
     if not later:
         return ""
-    known = [measured(lab.stem, "cpu") for lab in later]
+    known = [measured(lab.stem, hardware_for(lab.stem).runs) for lab in later]
     minutes = f", about {sum(took.minutes for took in known)} min" if all(known) else ""
     return f"; then {len(later)} more lab{'s' * (len(later) > 1)}{minutes}"
 
 
 def record_minutes(result: Result, path: Path = MINUTES) -> None:
-    """Writes what a lab took, for this machine's tier, with the machine and the versions. One that
+    """Writes what a lab took, for what ran here, with the machine and the versions. One that
     failed keeps what was recorded, as do the others.
     """
     if result.error:
         return
-    from lab_utils.start.hardware import detect
     from lab_utils.start.requirements import installed_version
 
-    machine = detect()
-    tiers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    labs = tiers.get(machine.tier, {}).get("labs", {})
+    machine = hardware_for(result.lab)
+    records = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    labs = records.get(machine.runs, {}).get("labs", {})
     took = Measured(round(result.seconds, 1), round(result.gigabytes, 2))
     labs[result.lab[:2]] = asdict(took)
-    tiers[machine.tier] = {
+    records[machine.runs] = {
         "command": "python3 -m lab_utils run --record",
         "date": datetime.date.today().isoformat(),
         "hardware": f"{machine.device}, {machine.name}, {os.cpu_count()} cores, "
@@ -262,7 +268,7 @@ def record_minutes(result: Result, path: Path = MINUTES) -> None:
         },
         "labs": dict(sorted(labs.items())),
     }
-    write_json(path, tiers)
+    write_json(path, records)
 
 
 # ------------------------------------------------------------------------------------- the ending

@@ -2,7 +2,8 @@
 
 `cheese-base` ships with the kit (data/models/cheese-base) and needs no network. `smollm2` is a real
 model that `python3 -m lab_utils get smollm2` puts in place. The other tiers are models of the
-Hugging Face hub, for those with a GPU or a good connection; the same cells run with them.
+Hugging Face hub, for machines with a GPU: the largest with which every cell of every lab fits, full
+fine-tuning and seven copies in float32 included. `start_lab` chooses; LAB_TIER overrules it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,8 @@ TIERS = {
     "smollm2": Tier(
         str(SMOLLM2), 134.5e6, "3 GB of memory; `python3 -m lab_utils get smollm2` once"
     ),
-    "small": Tier(
-        "HuggingFaceTB/SmolLM2-360M-Instruct", 362e6, "a network; 8 GB of memory or any GPU"
-    ),
-    "t4": Tier("Qwen/Qwen2.5-1.5B-Instruct", 1.54e9, "a network and a GPU such as Colab's T4"),
-    "large": Tier("Qwen/Qwen2.5-7B-Instruct", 7.62e9, "a network and a GPU of 16 GB or more"),
+    "t4": Tier("HuggingFaceTB/SmolLM2-360M-Instruct", 362e6, "a network and a GPU of 15 GB"),
+    "large": Tier("Qwen/Qwen2.5-1.5B-Instruct", 1.54e9, "a network and a GPU of 70 GB"),
 }
 
 
@@ -47,6 +45,16 @@ def tier_of(name: str) -> Tier:
     if name not in TIERS:
         raise ValueError(f"unknown tier {name!r}: expected one of {', '.join(TIERS)}")
     return TIERS[name]
+
+
+def weights_folder(tier: str) -> Path:
+    """Where a tier's weights lie: its own folder, or the hub's, once they were fetched."""
+    from huggingface_hub import snapshot_download
+
+    source = tier_of(tier).source
+    if _is_folder(source):
+        return Path(source)
+    return Path(snapshot_download(source, local_files_only=True, allow_patterns="*.safetensors"))
 
 
 def check_device(device: str) -> str:
@@ -151,7 +159,7 @@ def load_base(
     `quantized` stores every linear layer but the head as double-quantized NF4; `dtype` is the type
     that the weights are computed in (and, unquantized, stored in), chosen from the hardware unless
     given. Raises ValueError for an unknown tier or damaged weights, FileNotFoundError for missing
-    ones, RuntimeError where CUDA is asked for and absent.
+    ones and for a hub that cannot be reached, RuntimeError where CUDA is asked for and absent.
     """
     from transformers import AutoModelForCausalLM
 
@@ -161,9 +169,17 @@ def load_base(
     if _is_folder(source):
         _check_files(Path(source))
     extra = {"quantization_config": nf4_config(dtype)} if quantized else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, device_map={"": device}, **extra
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, device_map={"": device}, **extra
+        )
+    except OSError as error:
+        if _is_folder(source):
+            raise
+        raise FileNotFoundError(
+            f"{source} could not be fetched from the hub ({error}): without a network set "
+            "LAB_TIER=cpu before the lab starts; it takes the model that ships with the kit"
+        ) from error
     if quantized and device == "cpu":
         same_numbers_in_eval(model)
     return model, load_tokenizer(source)

@@ -109,7 +109,7 @@ def _write_tensor(writer, name: str, weight: torch.Tensor, kind: str) -> None:
     import gguf
 
     chosen = gguf.GGMLQuantizationType[kind] if weight.dim() > 1 else gguf.GGMLQuantizationType.F32
-    data = gguf.quants.quantize(weight.cpu().numpy(), chosen)
+    data = gguf.quants.quantize(weight.float().cpu().numpy(), chosen)
     writer.add_tensor(name, data, raw_dtype=chosen)
 
 

@@ -134,7 +134,7 @@ def speed_with(
         tokenizer,
         list(rows),
         folder,
-        "cpu",
+        where.get("device", "cpu"),
         lambda *_: None,
         **COUNT_TOKENS,
         **lever.arguments,
@@ -157,13 +157,13 @@ def ablation(
     levers: Mapping[str, Lever] | None = None,
     **where,
 ) -> dict[str, float]:
-    """Lever -> tokens per second on a CPU, the best of `rounds` turns: what else the machine does
-    can only slow a turn down.
+    """Lever -> tokens per second, the best of `rounds` turns: what else the machine does can only
+    slow a turn down. `where` goes to `load_base`.
     """
     return alternating(
         {
             name: lambda lever=lever: speed_with(lever, rows, folder, steps, **where)
-            for name, lever in (levers or levers_here()).items()
+            for name, lever in (levers or levers_here(where.get("device", "cpu"))).items()
         },
         rounds,
         max,

@@ -78,7 +78,7 @@ def preference_step(
     """One DPO step on these preferences; returns the loss before it. `model` is a PEFT model, its
     base is the reference.
     """
-    batch = encode_preferences(tokenizer, rows)
+    batch = {n: t.to(model.device) for n, t in encode_preferences(tokenizer, rows).items()}
     with torch.no_grad(), model.disable_adapter():
         reference = answer_log_probs(model, batch).chunk(2)
     policy = answer_log_probs(model, batch).chunk(2)

@@ -184,32 +184,42 @@ class LabelledHead(Trainer):
 
 # ------------------------------------------------------------------------------- time and memory
 def give_back_memory() -> None:
-    """Hand memory that was freed back to the system, where glibc keeps it for later; elsewhere
-    nothing happens.
+    """Hand memory that was freed back to the system, where glibc keeps it for later, and a GPU's
+    where torch does; elsewhere nothing happens.
 
     After a few training steps and answers that can be gigabytes, in pieces too small to be of use.
     """
     gc.collect()
+    torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class PeakMemory:
-    """Context that watches this process: `.bytes` is the largest resident size seen, `.seconds` how
-    long it took.
+    """Context that watches the memory of a device: `.bytes` is the largest amount seen, `.seconds`
+    how long it took.
+
+    On a CPU that is this process' resident size, looked at every so many seconds; on a GPU torch
+    counts what its tensors take.
     """
 
-    def __init__(self, every: float = 0.02):
+    def __init__(self, every: float = 0.02, device: str = "cpu"):
         self.every, self.bytes, self.seconds = every, 0, 0.0
-        self._done = threading.Event()
+        self._on_gpu, self._done = device.startswith("cuda"), threading.Event()
+
+    def _now(self) -> int:
+        if self._on_gpu:
+            return torch.cuda.max_memory_allocated()
+        return psutil.Process().memory_info().rss
 
     def _watch(self) -> None:
-        process = psutil.Process()
         while not self._done.wait(self.every):
-            self.bytes = max(self.bytes, process.memory_info().rss)
+            self.bytes = max(self.bytes, self._now())
 
     def __enter__(self) -> PeakMemory:
-        self.before = self.bytes = psutil.Process().memory_info().rss
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        self.before = self.bytes = self._now()
         self._start, self._thread = time.perf_counter(), threading.Thread(target=self._watch)
         self._thread.start()
         return self
@@ -218,6 +228,7 @@ class PeakMemory:
         self.seconds = time.perf_counter() - self._start
         self._done.set()
         self._thread.join()
+        self.bytes = max(self.bytes, self._now())
 
 
 def saved_bytes(make_loss: Callable[[], Tensor]) -> int:

@@ -48,7 +48,7 @@ class FinetuneConfig:
     use_rslora: bool = False
     use_dora: bool = False
     target_modules: str | tuple[str, ...] = "all-linear"  # or names such as ("q_proj", "v_proj")
-    learning_rate: float | None = None  # None: LEARNING_RATES[method]
+    learning_rate: float | None = None  # None: the method's usual one, by the model's size
     steps: int = 80
     batch_size: int = 12
     accumulate: int = 1  # a step's rows go through in so many parts: less memory, the same gradient
@@ -95,12 +95,48 @@ class FinetuneConfig:
 
     @property
     def rate(self) -> float:
-        """The learning rate given, or else the method's usual one."""
-        return LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+        """The learning rate given, or else the method's usual one on the small base."""
+        return RATES[0].of(self.method) if self.learning_rate is None else self.learning_rate
+
+    def rate_for(self, model) -> float:
+        """The learning rate given, or else the usual one for a model of this size."""
+        return self.rate if self.learning_rate else self.rate * rate_scale(model, self.method)
 
 
-# LoRA's is QLoRA's, not searched for itself
-LEARNING_RATES = {"full": 5e-4, "lora": 3e-3, "qlora": 3e-3}
+@dataclass(frozen=True)
+class Rates:
+    """Usual learning rates of models of up to `n_params` parameters, and where they come from."""
+
+    n_params: float
+    full: float
+    lora: float  # QLoRA's, too
+    source: str
+
+    def of(self, method: str) -> float:
+        """The rate of "full", or of any method that trains little."""
+        return self.full if method == "full" else self.lora
+
+
+# where full fine-tuning has no source of its own, it is a tenth of LoRA's: the published rule
+# (Schulman and Thinking Machines Lab 2025, LoRA Without Regret)
+RATES = (
+    Rates(2e7, 5e-4, 3e-3, "tried with cheese-base on the validation pairs"),
+    Rates(1e9, 2e-4, 2e-3, "LoRA's swept with SmolLM2-135M, data/reference/rates_smollm2.json"),
+    Rates(2e10, 2e-5, 2e-4, "Dettmers et al. 2023, table 9: 7B and 13B"),
+    Rates(math.inf, 1e-5, 1e-4, "Dettmers et al. 2023, table 9: 33B and 65B"),
+)
+
+
+def rates_for(n_params: float) -> Rates:
+    """The line of RATES for a model of so many parameters."""
+    return next(rates for rates in RATES if n_params <= rates.n_params)
+
+
+def rate_scale(model, method: str = "lora") -> float:
+    """What a rate that was found on the small base is multiplied by for this model, 1 for a model
+    as small: larger ones take smaller steps.
+    """
+    return rates_for(model.num_parameters()).of(method) / RATES[0].of(method)
 
 
 @dataclass
@@ -339,7 +375,7 @@ def training_arguments(
     config: FinetuneConfig, folder: Path, device: str, **other
 ) -> TrainingArguments:
     """The Trainer's arguments: no warm-up (lora_B must move in step 1), a cosine to zero, every
-    step logged.
+    step logged; on a GPU QLoRA's own optimizer, whose states are as large as AdamW's.
 
     `other` arguments go before these.
     """
@@ -358,7 +394,7 @@ def training_arguments(
                 warmup_steps=0,
                 weight_decay=0.0,
                 max_grad_norm=1.0,
-                optim="paged_adamw_8bit" if on_gpu else "adamw_torch",
+                optim="paged_adamw_32bit" if on_gpu else "adamw_torch",
                 use_cpu=not on_gpu,
                 seed=config.seed,
                 data_seed=config.seed,
@@ -451,6 +487,7 @@ def make_trainer(
         *([] if config.method == "full" else [AdapterMoved()]),
         *more_guards,
     ]
+    arguments = {"learning_rate": config.rate_for(model), **arguments}
     trainer = trainer_class(
         model=model,
         args=training_arguments(config, folder, device, **arguments),

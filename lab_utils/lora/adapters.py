@@ -121,8 +121,8 @@ def answer_mixed(
         [encode_prompt(tokenizer, question) for question in questions], tokenizer.pad_token_id
     )
     out = model.eval().generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
         adapter_names=names,
         do_sample=False,
         max_new_tokens=max_new_tokens,

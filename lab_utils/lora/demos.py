@@ -76,7 +76,12 @@ def draw_rank(name: str, rank: int, decomposed: Mapping[str, Decomposed]) -> Pic
     rank = min(rank, len(s))
     approximation = (u[:, :rank] * s[:rank]) @ vt[:rank]
     return rank_picture(
-        name, matrix.numpy(), approximation.numpy(), s.tolist(), rank, relative_error(s, rank)
+        name,
+        matrix.cpu().numpy(),
+        approximation.cpu().numpy(),
+        s.tolist(),
+        rank,
+        relative_error(s, rank),
     )
 
 

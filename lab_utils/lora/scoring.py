@@ -133,8 +133,8 @@ def speak(model, tokenizer, questions: list[str], n_new: int = 32) -> int:
         [encode_prompt(tokenizer, question) for question in questions], tokenizer.pad_token_id
     )
     model.eval().generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
         do_sample=False,
         min_new_tokens=n_new,
         max_new_tokens=n_new,

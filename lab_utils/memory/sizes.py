@@ -368,24 +368,25 @@ def nf4_layer_bytes(n_values: int) -> int:
 
 
 def training_state_bytes(
-    model: Model, method: str, rank: int = 0, weight_bytes: int = 4
+    model: Model, method: str, rank: int = 0, weight_bytes: int = 4, adapter_bytes: int = 0
 ) -> dict[str, int]:
     """Bytes kept between steps with AdamW: {"weights", "gradients", "optimizer"}.
 
-    `method` is "full", "lora" or "qlora". What is trained, and everything that is not quantized,
-    takes `weight_bytes` each; AdamW keeps two float32 each. Activations come on top while a step
-    runs. Raises ValueError for another method.
+    `method` is "full", "lora" or "qlora". Everything that is not quantized takes `weight_bytes`
+    each, adapters `adapter_bytes` where that is given; AdamW keeps two float32 each. Activations
+    come on top while a step runs. Raises ValueError for another method.
     """
-    adapters = adapter_parameters(model, rank)
-    weights, trained = (model.n_parameters() + adapters) * weight_bytes, adapters
+    adapters, each = adapter_parameters(model, rank), adapter_bytes or weight_bytes
+    weights, trained = model.n_parameters() * weight_bytes + adapters * each, adapters
     if method == "full":
         weights, trained = model.n_parameters() * weight_bytes, model.n_parameters()
+        each = weight_bytes
     elif method == "qlora":
         stored = sum(nf4_layer_bytes(n_out * n_in) for n_out, n_in in model.quantized_shapes())
-        weights = stored + (model.n_other() + adapters) * weight_bytes
+        weights = stored + model.n_other() * weight_bytes + adapters * each
     elif method != "lora":
         raise ValueError(f"method must be full, lora or qlora, got {method!r}.")
-    return {"weights": weights, "gradients": trained * weight_bytes, "optimizer": trained * 8}
+    return {"weights": weights, "gradients": trained * each, "optimizer": trained * 8}
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

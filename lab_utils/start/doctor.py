@@ -83,7 +83,7 @@ def check_hardware(hardware: Hardware | None) -> list[Finding]:
     """
     if hardware is None:
         return [Finding("WARN", "device unknown: psutil, and torch for a GPU, look at it", SET_UP)]
-    took, tier = measured("06", hardware.tier), f"tier {hardware.tier}: lab 06"
+    took, tier = measured("06", hardware.runs), f"tier {hardware.tier}: lab 06"
     return [
         Finding("OK", f"device {hardware.device}: {hardware.name}, {hardware.n_threads} threads"),
         Finding("OK", f"compute dtype {hardware.compute_dtype}: {hardware.dtype_reason}"),
@@ -140,7 +140,7 @@ def check_numpy(loaded: str | None, installed: str | None) -> Finding:
 
 def check_real_model(folder: Path) -> Finding:
     """Whether the real model of lab 09 is there, and what the lab will take."""
-    took = measured("09", "cpu")
+    took = measured("09", "smollm2 on cpu")
     takes = (
         f"lab 09 takes about {took.minutes} min and {took.gigabytes:g} GB on a CPU"
         if took

@@ -8,26 +8,31 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_utils.files import GIGABYTE
+from lab_utils.files import GIGABYTE, LabKitError
 
-LARGE_FROM_BYTES = 20 * GIGABYTE
+LARGE_FROM_BYTES = 70 * GIGABYTE
+CHOICE = "LAB_TIER"  # the variable by which a reader chooses another tier than the machine's
+TIER_NAMES = ("cpu", "smollm2", "t4", "large")
 
 GPU_TRACES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # Linux: NVIDIA, AMD, Windows' subsystem
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine as the labs see it. `memory_bytes` is the GPU's memory, or the RAM where there is
-    no GPU of its own.
-    """
+    """A machine as the labs use it. `memory_bytes` is that of the device: the GPU's, or the RAM."""
 
-    device: str  # "cpu", "cuda" or "mps"
+    device: str  # "cpu" or "cuda"
     name: str
     compute_dtype: str  # an attribute of torch: getattr(torch, hardware.compute_dtype)
     dtype_reason: str
-    tier: str  # "cpu", "t4" or "large"
+    tier: str  # one of TIER_NAMES: which base model
     memory_bytes: int
     n_threads: int
+
+    @property
+    def runs(self) -> str:
+        """What runs here, as records are named: "cpu", "t4", "large", "smollm2 on cpu" or cuda."""
+        return f"smollm2 on {self.device}" if self.tier == "smollm2" else self.tier
 
 
 def choose(
@@ -45,10 +50,8 @@ def choose(
             ),
             "cpu",
         )
-    if device == "mps":
-        return "float32", "float32 gives the same scores as on a CPU, on every Apple chip", "cpu"
     if device != "cuda":
-        raise ValueError(f"expected device cpu, cuda or mps, got {device!r}")
+        raise ValueError(f"expected device cpu or cuda, got {device!r}")
     tier = "large" if memory_bytes >= LARGE_FROM_BYTES else "t4"
     if capability >= (8, 0):
         return "bfloat16", "compute capability 8.0 and newer has bfloat16 units", tier
@@ -59,8 +62,24 @@ def choose(
     )
 
 
+def wanted_tier(has_gpu: bool) -> str | None:
+    """What LAB_TIER says, None where it is not set.
+
+    LabKitError for a name that is none of TIER_NAMES, and for a GPU's tier where there is no GPU.
+    """
+    wanted = os.environ.get(CHOICE, "").strip().lower() or None
+    if wanted not in (None, *TIER_NAMES):
+        raise LabKitError(f"{CHOICE} is {wanted!r}: expected one of {', '.join(TIER_NAMES)}")
+    if wanted in ("t4", "large") and not has_gpu:
+        raise LabKitError(
+            f"{CHOICE}={wanted} needs a CUDA GPU, and torch sees none here: use {CHOICE}=cpu, or "
+            "in Colab choose Runtime > Change runtime type > T4 GPU"
+        )
+    return wanted
+
+
 def compute_dtype(device: str):
-    """The torch dtype to compute in on this machine's `device` ("cpu", "cuda", "cuda:0", "mps")."""
+    """The torch dtype to compute in on this machine's `device` ("cpu", "cuda", "cuda:0")."""
     import torch
 
     kind = device.split(":")[0]
@@ -77,7 +96,9 @@ def may_have_gpu() -> bool:
 
 
 def detect() -> Hardware:
-    """The machine this process runs on. A CUDA GPU is taken before Apple's, both before the CPU.
+    """The machine this process runs on, as the labs use it: the one place that decides on a device
+    and a tier. A CUDA GPU is taken unless LAB_TIER is "cpu"; Apple's is not, since the labs' 4-bit
+    layers were never tried there.
 
     ImportError where psutil is absent, or torch where there may be a GPU.
     """
@@ -88,10 +109,11 @@ def detect() -> Hardware:
         threads = torch.get_num_threads()
         if torch.cuda.is_available():
             device, capability = "cuda", torch.cuda.get_device_capability()
-        elif torch.backends.mps.is_available():
-            device = "mps"
+    wanted = wanted_tier(device == "cuda")
+    device = "cpu" if wanted == "cpu" else device
     name, memory = _name_and_memory(device)
-    return Hardware(device, name, *choose(device, capability, memory), memory, threads)
+    dtype, why, tier = choose(device, capability, memory)
+    return Hardware(device, name, dtype, why, wanted or tier, memory, threads)
 
 
 def _name_and_memory(device: str) -> tuple[str, int]:

@@ -32,7 +32,7 @@ import random
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab_utils.files import DATA, RUNS
@@ -41,11 +41,12 @@ from lab_utils.start.hardware import Hardware, detect
 
 MINUTES = DATA / "reference" / "lab_minutes.json"
 """What each lab took where it was measured; `python3 -m lab_utils run --record` writes it."""
+NEEDS_REAL_MODEL = ("09",)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a lab took on a machine of some tier, from start to end in a fresh kernel."""
+    """What a lab took, from start to end in a fresh kernel."""
 
     seconds: float
     gigabytes: float  # the most that its kernel held: RAM
@@ -65,6 +66,21 @@ class LabInfo:
     minutes: float | None  # None where nobody has measured it
     seed: int
     runs: Path
+
+    @property
+    def where(self) -> dict[str, str]:
+        """Which base model, and on what: a lab hands it to whatever loads a model."""
+        return {"tier": self.hardware.tier, "device": self.hardware.device}
+
+    @property
+    def tier(self) -> str:
+        """The name of the base model, in `base_model.TIERS`."""
+        return self.hardware.tier
+
+    @property
+    def device(self) -> str:
+        """Where a lab's own tensors go, so that they meet the model's."""
+        return self.hardware.device
 
     def __str__(self) -> str:
         hardware = self.hardware
@@ -96,19 +112,28 @@ def start_lab(name: str, seed: int = 0) -> LabInfo:
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
-    hardware = detect()
-    took = measured(name, hardware.tier)
+    hardware = hardware_for(name)
+    took = measured(name, hardware.runs)
     return LabInfo(name, hardware, took.minutes if took else None, seed, runs)
 
 
-def measured(name: str, tier: str, record: Path = MINUTES) -> Measured | None:
-    """What the lab (its number is enough) took on a machine of this tier, or None where nobody
-    has measured it.
+def hardware_for(name: str) -> Hardware:
+    """The machine as a lab uses it: on a CPU the small base, but in lab 09, which is about a real
+    model.
+    """
+    hardware = detect()
+    real = hardware.tier == "cpu" and name[:2] in NEEDS_REAL_MODEL
+    return replace(hardware, tier="smollm2") if real else hardware
+
+
+def measured(name: str, what_runs: str, record: Path = MINUTES) -> Measured | None:
+    """What the lab (its number is enough) took where this ran (`Hardware.runs`), or None where
+    nobody has measured it.
     """
     if not record.is_file():
         return None
-    tiers = json.loads(record.read_text(encoding="utf-8"))
-    took = tiers.get(tier, {}).get("labs", {}).get(name[:2])
+    records = json.loads(record.read_text(encoding="utf-8"))
+    took = records.get(what_runs, {}).get("labs", {}).get(name[:2])
     return Measured(**took) if took else None
 
 

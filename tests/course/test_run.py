@@ -171,7 +171,7 @@ def test_a_terminal_is_told_the_cell_and_what_comes_later(tmp_path, monkeypatch)
     assert running.heading_above(cells, 1) == "2. Double the constants, and what ..."
     assert running.heading_above(cells[1:], 0) == "cell 1"
     times = {"05_a": running.Measured(61, 1), "06_b": running.Measured(200, 1)}
-    monkeypatch.setattr(running, "measured", lambda name, tier: times.get(name))
+    monkeypatch.setattr(running, "measured", lambda name, runs: times.get(name))
     later = [tmp_path / f"{name}.ipynb" for name in ("05_a", "06_b", "07_new")]
     assert running.what_is_left([]) == ""
     assert running.what_is_left(later[1:2]) == "; then 1 more lab, about 4 min"

@@ -12,6 +12,7 @@ from tiny_models import make_tiny_hub_model
 from lab_utils.finetuning import base_model
 from lab_utils.finetuning.base_model import load_base, load_tokenizer, nf4_config, tier_of
 from lab_utils.finetuning.training import FinetuneConfig, finetune
+from lab_utils.start import hardware
 
 ROWS = [
     {"question": f"Where is cheese {i} from?", "answer": f"From village {i}, my friend."}
@@ -45,10 +46,43 @@ def linear_layers(model):
 # ---------------------------------------------------------------------------------------- errors
 def test_an_unknown_tier_lists_the_tiers():
     with pytest.raises(
-        ValueError, match=r"unknown tier 'huge': expected one of cpu, smollm2, small, t4, large"
+        ValueError, match=r"unknown tier 'huge': expected one of cpu, smollm2, t4, large"
     ):
         load_base("huge")
     assert tier_of("cpu").source == str(base_model.CHEESE_BASE)
+
+
+def test_the_tiers_are_those_that_a_reader_can_choose():
+    assert tuple(base_model.TIERS) == hardware.TIER_NAMES
+
+
+@pytest.mark.parametrize("tier, memory", [("t4", 15e9), ("large", hardware.LARGE_FROM_BYTES)])
+def test_a_gpus_tier_holds_what_the_labs_keep(tier, memory):
+    """Lab 07 keeps most: four tuned models, the base and three others in float32, while in the
+    first, full fine-tuning, a weight takes 16 bytes; a fifth is left for activations.
+    """
+    at_most = max(8 * 4, 2 * 4 + 16) * tier_of(tier).n_params
+    at_most = max(8 * 4, 2 * 4 + 16) * tier_of(tier).n_params
+    assert at_most < 0.8 * memory
+
+
+def test_a_hub_that_cannot_be_reached_is_told_with_a_way_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no connection")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    with pytest.raises(FileNotFoundError, match="somebody/model .*no connection.*LAB_TIER=cpu"):
+        load_base(source="somebody/model")
+
+
+def test_a_tiers_weights_are_found(monkeypatch):
+    assert base_model.weights_folder("cpu") == base_model.CHEESE_BASE
+    asked = {}
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **how: asked.update({name: how}) or "hub"
+    )
+    assert str(base_model.weights_folder("t4")) == "hub"
+    assert asked[tier_of("t4").source]["local_files_only"], "nothing is fetched only to be counted"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

