@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lab_utils.checking.checks import CheckReport, Exercise, all_exercises, find_problem
+from lab_utils.checking.checks import (
+    NOT_STARTED,
+    CheckReport,
+    Exercise,
+    all_exercises,
+    find_problem,
+)
 from lab_utils.checking.packing import lab_name, session
 from lab_utils.drawing.style import GREEN, GREY, VERMILLION
 
@@ -20,7 +26,7 @@ PASSED, NOT_RUN = "passed", "not run yet"
 # any other: a problem's kind
 SIGNS = {
     PASSED: ("✓", GREEN),
-    "not started": ("○", GREY),
+    NOT_STARTED: ("○", GREY),
     NOT_RUN: ("○", GREY),
 }
 PROBLEM = ("✗", VERMILLION)

@@ -6,11 +6,13 @@ same, and the wrong answers students are likely to give. The likely mistake is f
 which wrong answer gives what the student's function gave.
 """
 
+import contextlib
 import copy
 import difflib
 import html
 import importlib
 import inspect
+import io
 import numbers
 import pkgutil
 import traceback
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from lab_utils.checking.kit_calls import KitCall, refused
+from lab_utils.drawing.style import GREEN, GREY, VERMILLION
 
 Same = Callable[[Any, Any], bool]
 N_DRAWN = 4  # inputs from anywhere in the domain, beside those at its corners
@@ -131,6 +134,9 @@ def find_exercise(name: str) -> Exercise:
 
 
 # -------------------------------------------------------------------------------- what can be wrong
+NOT_STARTED = "not started"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One failed case. `kind` is a short name, `message` what happened, `mistake` the likely reason
@@ -143,6 +149,7 @@ class Problem:
     expected: str = ""
     received: str = ""
     mistake: str = ""
+    printed: str = ""  # by the student's function, in this case
 
 
 def show(value: Any, limit: int = 300, digits: int = 7) -> str:
@@ -159,6 +166,11 @@ def show(value: Any, limit: int = 300, digits: int = 7) -> str:
             text = repr(value)
         except Exception as error:
             text = f"<{type(value).__name__}, its repr raises {type(error).__name__}>"
+    return shortened(text, limit)
+
+
+def shortened(text: str, limit: int = 300) -> str:
+    """The beginning and the end of a long text."""
     return text if len(text) <= limit else text[: limit - 30] + " ... " + text[-25:]
 
 
@@ -317,7 +329,7 @@ def explain_exception(function: Callable, error: BaseException) -> tuple[str, st
     """
     if isinstance(error, NotImplementedError):
         return (
-            "not started",
+            NOT_STARTED,
             "nothing here yet: replace `raise NotImplementedError` by your solution",
         )
     if isinstance(error, KitCall):
@@ -335,20 +347,25 @@ def explain_exception(function: Callable, error: BaseException) -> tuple[str, st
 def try_case(
     exercise: Exercise, function: Callable, arguments: tuple
 ) -> tuple[Problem | None, Any]:
-    """Call the function on copies of the arguments. Return (problem or None, what was received)."""
-    given = copy.deepcopy(arguments)
+    """Call the function on copies of the arguments. Return (problem or None, what was received).
+
+    What the function prints is kept with the problem: a page of prints from cases that are right
+    would hide it.
+    """
+    given, printed = copy.deepcopy(arguments), io.StringIO()
     expected = exercise.reference(*copy.deepcopy(arguments))
     facts = {"inputs": show_call(exercise, arguments), "expected": show(expected)}
     try:
-        with refused(exercise.kit):
+        with contextlib.redirect_stdout(printed), refused(exercise.kit):
             received = function(*given)
     except (Exception, SystemExit) as error:
-        return Problem(*explain_exception(function, error), **facts), RAISED
-    problem = find_difference(exercise, arguments, given, expected, received)
-    if problem is None:
-        return None, received
-    facts["expected"], facts["received"] = show_apart(expected, received)
-    return Problem(*problem, **facts), received
+        problem, received = explain_exception(function, error), RAISED
+    else:
+        problem = find_difference(exercise, arguments, given, expected, received)
+        if problem is None:
+            return None, received
+        facts["expected"], facts["received"] = show_apart(expected, received)
+    return Problem(*problem, **facts, printed=shortened(printed.getvalue().strip())), received
 
 
 def find_difference(
@@ -425,8 +442,8 @@ def answer_or_raised(function: Callable, arguments: tuple) -> Any:
 def find_problem(
     exercise: Exercise, function: Callable, rng: np.random.Generator
 ) -> Problem | None:
-    """Try the function on fresh cases and return the first problem, with its likely mistake, or
-    None.
+    """Try the function on fresh cases and return one problem, with its likely mistake, or None: the
+    example's, if the example fails, else that of the shortest input.
     """
     cases = exercise.make_inputs(rng)
     try:
@@ -440,7 +457,8 @@ def find_problem(
     except ValueError:
         pass  # a function without a signature, as some built-in ones: calling it will tell
     tried = [try_case(exercise, function, arguments) for arguments in cases]
-    problem = next((problem for problem, _ in tried if problem), None)
+    problems = [problem for problem, _ in tried if problem]
+    problem = tried[0][0] or min(problems, key=lambda one: len(one.inputs), default=None)
     answers = [received for _, received in tried]
     if problem is None or problem.kind == "none" or all(answer is RAISED for answer in answers):
         return problem
@@ -469,6 +487,7 @@ class CheckReport:
             "Input": problem.inputs,
             "Expected": problem.expected,
             "Received": problem.received,
+            "Printed": problem.printed,
             "Likely mistake": problem.mistake,
         }
         return [(label, text) for label, text in labels.items() if text]
@@ -478,7 +497,10 @@ class CheckReport:
         if self.passed:
             return f"PASSED  {name}: right on {self.n_cases} fresh inputs."
         lines = [f"NOT YET  {name}: {self.problem.kind}"]
-        lines += [f"  {label + ':':<16}{text}" for label, text in self.rows()]
+        lines += [
+            f"  {label + ':':<16}" + text.replace("\n", "\n" + 18 * " ")
+            for label, text in self.rows()
+        ]
         lines += [
             f"  Hint {i} of {len(hints)}:     {hint}"
             for i, hint in enumerate(hints[: self.shown_hints], 1)
@@ -493,17 +515,19 @@ class CheckReport:
         name = html.escape(self.exercise.name)
         if self.passed:
             return card(
-                "#009E73",
+                GREEN,
                 f"<b>✓ Passed</b> <code>{name}</code>: right on {self.n_cases} fresh inputs.",
             )
-        cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top"
+        cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top;white-space:pre-wrap"
         rows = "".join(
             f'<tr><th scope="row" style="{cell};white-space:nowrap">{label}</th>'
             f'<td style="{cell};overflow-wrap:anywhere">{html.escape(text)}</td></tr>'
             for label, text in self.rows()
         )
-        title = f"<b>✗ Not yet</b> <code>{name}</code>: {html.escape(self.problem.kind)}"
-        return card("#D55E00", f"{title}<table>{rows}</table>{self.hints_html()}")
+        untouched = self.problem.kind == NOT_STARTED  # no fault, so no cross
+        color, sign = (GREY, "○") if untouched else (VERMILLION, "<b>✗ Not yet</b>")
+        title = f"{sign} <code>{name}</code>: {html.escape(self.problem.kind)}"
+        return card(color, f"{title}<table>{rows}</table>{self.hints_html()}")
 
     def hints_html(self) -> str:
         """Hints as folded boxes, each inside the one before: the second can be opened once the

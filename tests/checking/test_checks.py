@@ -108,6 +108,40 @@ def test_an_unknown_mistake_is_not_invented():
     assert report.problem.mistake == ""
 
 
+def test_an_untouched_function_is_grey_and_has_no_cross():
+    untouched = check(named("absmax_int8", KINDS["not started"]))._repr_html_()
+    wrong = check(named("absmax_int8", KINDS["wrong value"]))._repr_html_()
+    assert checks.GREY in untouched and "✗" not in untouched and checks.VERMILLION not in untouched
+    assert checks.VERMILLION in wrong and "✗ Not yet" in wrong
+
+
+def prints(x):
+    print("absmax\nis", x.abs().max().item())
+    return right_absmax_int8(x)
+
+
+def test_prints_are_shown_of_the_failing_case_alone(capsys):
+    assert check(named("absmax_int8", prints)).passed and capsys.readouterr().out == ""
+    report = check(named("absmax_int8", lambda x: prints(-x)))
+    assert report.problem.printed.splitlines() == ["absmax", "is 10.199999809265137"]
+    assert "  Printed:        absmax\n" + 18 * " " + "is 10.2" in str(report).replace(
+        "is 10.19", "is 10.2"
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_the_example_is_shown_if_it_fails_else_the_shortest_failing_input():
+    right = find_exercise("bytes_of_scheme").reference
+    assert "n_values=25, code_bits=8" in check(named("bytes_of_scheme", lambda *_: -1)).rows()[1][1]
+    report = check(
+        named("bytes_of_scheme", lambda n, b, s: right(n, b, s) + (n != 25)),
+        seed=3,
+    )
+    drawn = find_exercise("bytes_of_scheme").make_inputs(np.random.default_rng(3))
+    others = [f"n_values={n}, code_bits={b}, block_size={s}" for n, b, s in drawn if n != 25]
+    assert report.problem.inputs == min(others, key=len)
+
+
 def test_the_line_that_raised_is_shown():
     def absmax_int8(x):
         scale = 127 / x.absmax()

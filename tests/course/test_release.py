@@ -869,7 +869,7 @@ def test_a_student_runs_a_lab_types_the_solutions_in_and_hands_it_in(
             client.execute_cell(cell, index)  # raises if a cell does
         exercises = [index for index, cell in enumerate(notebook.cells) if GAP in cell.source]
         assert (
-            all("Not yet" in html_of(notebook.cells[index]) for index in exercises)
+            all("not started" in html_of(notebook.cells[index]) for index in exercises)
             and len(exercises) == 6
         )
         assert "0 of 6 exercises passed" in html_of(notebook.cells[-2])

@@ -173,6 +173,9 @@ QUANTIZE_CONSTANTS = Exercise(
         "the mean is taken off with the wrong sign: absmax - mean": constants_with(
             lambda a: -a.mean()
         ),
+        "128 instead of 127: the largest code of int8 is 127": constants_with(
+            scale_of=lambda c: 128 / c.abs().max()
+        ),
         "rounded down": constants_with(rounding=torch.floor),
         "cut off instead of rounded": constants_with(rounding=torch.trunc),
         "the scale is made from absmax before the mean is off": lambda a: constants_with(
@@ -251,6 +254,9 @@ BYTES_OF_SCHEME = Exercise(
         "one constant for all: every block has its own": lambda n, bits, size: codes(n, bits) + 4,
         "one byte for a constant: float32 takes four": lambda n, bits, size: (
             codes(n, bits) + blocks(n, size)
+        ),
+        "32 for a constant: those are its bits, four bytes": lambda n, bits, size: (
+            codes(n, bits) + 32 * blocks(n, size)
         ),
         "a short last block is dropped: round the number of blocks up": lambda n, bits, size: (
             codes(n, bits) + 4 * (n // size)

@@ -64,6 +64,9 @@ LOW_RANK_ERROR = Exercise(
         "1 minus the kept share of the norm: squares add up, norms do not": error_from(
             lambda s, r: 1 - (s[:r].square().sum() / s.square().sum()).sqrt()
         ),
+        "divided by what is kept: divide by the norm of w": error_from(
+            lambda s, r: (s[r:].square().sum() / s[:r].square().sum()).sqrt()
+        ),
         "the root is missing: the error is a norm, not its square": error_from(
             lambda s, r: s[r:].square().sum() / s.square().sum()
         ),
@@ -133,6 +136,9 @@ LARGEST_USEFUL_RANK = Exercise(
         "not a whole number: a rank is one": lambda d, k: d * k / (d + k),
         "rounded to the nearest: one rank more may be too large": lambda d, k: round(
             d * k / (d + k)
+        ),
+        "one is always taken off: only an adapter of equal size needs that": lambda d, k: (
+            d * k // (d + k) - 1
         ),
         "rounded up: that adapter is larger than the weight": lambda d, k: math.ceil(
             d * k / (d + k)
@@ -209,6 +215,12 @@ MAKE_ADAPTER = Exercise(
         ),
         "divided by the root of the rank: A adds up n_in values": adapter_with(
             a=lambda noise, n: noise / math.sqrt(noise.shape[0])
+        ),
+        "divided by n_in: its root is asked for": adapter_with(
+            a=lambda noise, n: noise / noise.shape[1]
+        ),
+        "divided by the root of n_out: A adds up n_in values": adapter_with(
+            a=lambda noise, n: noise / math.sqrt(n)
         ),
         "divided by the rank (PEFT's 'gaussian'): here the root of n_in is asked for": adapter_with(
             a=lambda noise, n: noise / noise.shape[0]
@@ -493,6 +505,13 @@ SWAP_ADAPTER = Exercise(
         "the old adapter is taken out without scaling": swap_with(out_scaling=lambda alpha, r: 1),
         "scaled by alpha, not by alpha / r": swap_with(
             lambda alpha, r: alpha, lambda alpha, r: alpha
+        ),
+        "the rank is taken from the wrong side: lora_a is (rank, n_in)": (
+            lambda w, old, new, alpha: (
+                w
+                - alpha / old[0].shape[1] * (old[1] @ old[0])
+                + alpha / new[0].shape[1] * (new[1] @ new[0])
+            )
         ),
         "the old adapter stays in: the layer does two tasks at once, and neither well": swap_with(
             lambda alpha, r: 0

@@ -331,6 +331,13 @@ CONTENT_JACCARD = Exercise(
         "divided by the larger set: divide by the union": jaccard_with(
             of_sets(lambda a, b: len(a & b) / max(len(a), len(b)))
         ),
+        "both sizes added up are not the union: what is common counts once": jaccard_with(
+            of_sets(lambda a, b: len(a & b) / (len(a) + len(b)))
+        ),
+        "letters are compared: split the texts into words": lambda a, b, stop_words: (
+            len((set(a.lower()) & set(b.lower())) - set(stop_words))
+            / len((set(a.lower()) | set(b.lower())) - set(stop_words))
+        ),
         "the distance, 1 minus Jaccard": jaccard_with(
             of_sets(lambda a, b: 1 - len(a & b) / len(a | b))
         ),
@@ -410,6 +417,9 @@ DISTINCT_N = Exercise(
             distinct_n([" ".join(texts)], n)
         ),
         "single words for every n": lambda texts, n: distinct_n(texts, 1),
+        "n letters in place of n words: split the texts": lambda texts, n: distinct_n(
+            [" ".join(text) for text in texts], n
+        ),
         "the mean over texts: a phrase that every text repeats is not seen": lambda texts, n: (
             sum(distinct_n([text], n) for text in texts) / len(texts)
         ),

@@ -200,13 +200,13 @@ IA3_FORWARD = Exercise(
     cases=lambda rng: [
         (
             torch.tensor([[1.0, 2.0]]),
-            torch.tensor([[1.0, 3.0], [0.0, 1.0]]),
-            torch.tensor([2.0, 0.5]),
+            torch.tensor([[1.0, 3.0], [0.0, 1.0], [2.0, 0.0]]),
+            torch.tensor([2.0, 0.5, 1.0]),
             False,
         ),
         (
             torch.tensor([[1.0, 2.0]]),
-            torch.tensor([[1.0, 3.0], [0.0, 1.0]]),
+            torch.tensor([[1.0, 3.0], [0.0, 1.0], [2.0, 0.0]]),
             torch.tensor([2.0, 0.5]),
             True,
         ),
@@ -312,10 +312,10 @@ ADD_TWO_ADAPTERS = Exercise(
     reference=add_two_adapters,
     cases=lambda rng: [
         (
-            torch.eye(2),
-            torch.tensor([[1.0, 0.0]]),
+            torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+            torch.tensor([[1.0, 0.0, 0.0]]),
             torch.tensor([[1.0], [0.0]]),
-            torch.tensor([[0.0, 1.0]]),
+            torch.tensor([[0.0, 1.0, 2.0]]),
             torch.tensor([[0.0], [2.0]]),
             4.0,
             0.25,
@@ -349,6 +349,11 @@ ADD_TWO_ADAPTERS = Exercise(
         "both adapters are added whole": sum_with(lambda s: 1, lambda s: 1),
         "scaled by alpha: LoRA scales by alpha / rank": sum_with(scale=lambda alpha, rank: alpha),
         "not scaled: LoRA scales by alpha / rank": sum_with(scale=lambda alpha, rank: 1),
+        "the rank is taken from the wrong side: a1 is (rank, n_in)": (
+            lambda weight, a1, b1, a2, b2, alpha, share: (
+                weight + alpha / a1.shape[1] * ((1 - share) * b1 @ a1 + share * b2 @ a2)
+            )
+        ),
         "alpha / (2 rank): stacking two adapters does not change the scale of each": sum_with(
             scale=lambda alpha, rank: alpha / (2 * rank)
         ),
@@ -413,6 +418,9 @@ REPLAY_ROWS = Exercise(
             n * s / (1 + s)
         ),
         "upside down: old rows for each new one": lambda n, s: round(n * (1 - s) / s) if s else 0,
+        "cut off: the nearest whole number may be the one above": lambda n, s: int(
+            n * s / (1 - s) + 1e-9
+        ),
         "always rounded up, also where nothing is to be rounded": lambda n, s: (
             math.floor(n * s / (1 - s)) + 1 if s else 0
         ),

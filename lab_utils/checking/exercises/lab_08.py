@@ -613,6 +613,9 @@ QUESTIONS_TO_BREAK_EVEN = Exercise(
         "rounded down: at that many questions tuning is still dearer": lambda t, n, k, p: (
             math.floor(quotient(t, n, k, p))
         ),
+        "one question more than there must be where both cost the same": lambda t, n, k, p: (
+            math.floor(quotient(t, n, k, p)) + 1
+        ),
         "rounded to the nearest: tuning must have paid": lambda t, n, k, p: round(
             quotient(t, n, k, p)
         ),

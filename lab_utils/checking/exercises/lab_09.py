@@ -301,6 +301,14 @@ ANSWER_FROM_NOTES = Exercise(
         "the notes that do not name the cheese are read": answered(
             lambda notes, cheese, values: places([n for n in notes if cheese not in n], values)
         ),
+        "the place of the note: that of the value is asked for": lambda notes, cheese, values: next(
+            (
+                i
+                for i, note in enumerate(notes)
+                if cheese in note and any(value in note for value in values)
+            ),
+            -1,
+        ),
         "counted from 1: the place in the list counts from 0": lambda notes, cheese, values: (
             answer_from_notes(notes, cheese, values) + 1
         ),
@@ -453,6 +461,9 @@ MXFP4_SCALE = Exercise(
         "absmax / 6 is no power of two": scaled_by(lambda m: m / 6),
         "rounded up: the power of two not above absmax is asked for": scaled_by(
             lambda m: 2.0 ** (math.ceil(math.log2(m)) - 2)
+        ),
+        "cut off towards 0: below 1 the logarithm is negative, take the floor": scaled_by(
+            lambda m: 2.0 ** (int(math.log2(m)) - 2)
         ),
         "the exponent of 6 is missing: 6 = 1.5 * 2**2, so take 2 off": scaled_by(
             lambda m: 2.0 ** math.floor(math.log2(m))

@@ -1,0 +1,186 @@
+"""What the student edition shows while nothing is solved: each picture and number of the master, or
+which exercise it waits for. Read from the cells, so that no lab is run for it; one short lab is.
+"""
+
+import ast
+import builtins
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from comparing import differences
+from exercise_tests import label
+from nbformat.v4 import new_code_cell
+
+from lab_utils.checking import all_exercises
+from lab_utils.checking.checks import same_answer
+from lab_utils.course.release import REGION, student_notebook
+from lab_utils.course.run import find_labs, run_lab
+from lab_utils.files import ROOT
+
+LABS = {path.stem: path for path in find_labs()}
+WAITS = "This waits for"
+
+
+def code_of(name):
+    """The lab's code cells that define no exercise."""
+    cells = nbformat.read(LABS[name], as_version=4).cells
+    return [c for c in cells if c.cell_type == "code" and not REGION.search(c.source)]
+
+
+# ------------------------------------------------------------------------------- reading the cells
+def gate_of(test, gates):
+    """The exercise that a condition waits for, in `ready(f)` or a name that holds it; else None."""
+    if isinstance(test, ast.Call) and getattr(test.func, "id", "") == "ready":
+        return test.args[0].id
+    return gates.get(test.id) if isinstance(test, ast.Name) else None
+
+
+def branches(node, gates):
+    """[(part, exercise that it waits for or None)] of a node."""
+    if isinstance(node, (ast.If, ast.IfExp)) and (exercise := gate_of(node.test, gates)):
+        body = node.body if isinstance(node.body, list) else [node.body]
+        other = node.orelse if isinstance(node.orelse, list) else [node.orelse]
+        return [(part, exercise) for part in body] + [(part, None) for part in other]
+    return [(part, None) for part in ast.iter_child_nodes(node)]
+
+
+def names_of(source, gates=None):
+    """(name, whether it is bound, exercises waited for) of each name of a cell. A function's own
+    names count as the cell's.
+    """
+    gates, tree = dict(gates or {}), ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and (exercise := gate_of(node.value, gates)):
+            gates |= {target.id: exercise for target in node.targets}
+    found = []
+
+    def visit(node, waits):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ready", "check"):
+            return
+        if isinstance(node, ast.Name):
+            found.append((node.id, isinstance(node.ctx, ast.Store), waits))
+        elif isinstance(node, ast.arg):
+            found.append((node.arg, True, waits))
+        elif isinstance(node, ast.alias):
+            found.append(((node.asname or node.name).split(".")[0], True, waits))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
+            found.append((node.name, True, waits))
+        for part, exercise in branches(node, gates):
+            visit(part, waits | {exercise} - {None})
+
+    visit(tree, frozenset())
+    return found
+
+
+def troubles(cells, exercises):
+    """What an unsolved edition would miss without saying so: a call of an unwritten function, or of
+    what only a solved one has made.
+    """
+    found, bound = [], set(dir(builtins)) | {"display", "get_ipython"}
+    gated = {}
+    for cell in cells:
+        here = names_of(cell.source)
+        own = {name for name, binds, waits in here if binds and not waits}
+        for name, binds, waits in here:
+            if binds and waits and name not in bound | own:
+                gated.setdefault(name, set()).update(waits)
+        bound |= own
+        for name, binds, waits in here:
+            if name in exercises and not binds and name not in waits | bound:
+                found.append(f"{name} is called without ready({name})")
+            elif not binds and name in gated and name not in bound and not waits & gated[name]:
+                found.append(f"{name} is there only when {', '.join(gated[name])} is solved")
+    return found
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_nothing_unsolved_is_missed_without_a_word(name):
+    assert not troubles(code_of(name), {exercise.name for exercise in all_exercises(name)})
+
+
+@pytest.mark.parametrize(
+    "cells, trouble",
+    [
+        (["if ready(f):\n    print(f(1))"], ""),
+        (["print(f(1))"], "f is called without ready(f)"),
+        (["if ready(g):\n    print(f(1))"], "f is called without ready(f)"),
+        (["it = ready(f)\nfor x in ([1] if it else ()):\n    print(x)\nif it:\n    f(x)"], ""),
+        (["h = f if ready(f) else right\nh(1)"], ""),
+        (["if ready(f):\n    y = f(1)", "print(y)"], "y is there only when f is solved"),
+        (["if ready(f):\n    y = f(1)", "if ready(f):\n    print(y)"], ""),
+        (["y = 2", "if ready(f):\n    y = f(1)", "print(y)"], ""),
+        (["if ready(f):\n    y = f(1)\nelse:\n    y = 2", "print(y)"], ""),
+        (["from lab_utils.a import f", "print(f(1))"], ""),
+    ],
+)
+def test_what_would_be_missed_is_found(cells, trouble):
+    cells = [new_code_cell(source) for source in cells]
+    assert troubles(cells, {"f"}) == ([trouble] if trouble else [])
+
+
+# -------------------------------------------------------------------------------- what stands in
+def stand_ins():
+    """(exercise, the cell's imports, what stands in for it) of each `f if ready(f) else other`."""
+    found = []
+    for name in LABS:
+        exercises = {exercise.name: exercise for exercise in all_exercises(name)}
+        imports = [
+            node
+            for cell in code_of(name)
+            for node in ast.parse(cell.source).body
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("lab_utils.")
+        ]
+        for cell in code_of(name):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.IfExp) and (waits := gate_of(node.test, {})):
+                    found.append((exercises[waits], imports, node.orelse))
+    return found
+
+
+@pytest.mark.parametrize("exercise, imports, other", stand_ins(), ids=label)
+def test_what_stands_in_for_an_exercise_answers_as_it_would(exercise, imports, other):
+    """On the exercise's own inputs; a generator counts as the list of what it yields."""
+    space, root = {}, ast.unparse(other).split(".")[0]
+    for node in imports:
+        if root in {alias.asname or alias.name for alias in node.names}:
+            exec(ast.unparse(node), space)
+    function = eval(ast.unparse(other), space)
+    for case in exercise.make_inputs(np.random.default_rng(0)):
+        answer = function(*case)
+        answer = list(answer) if hasattr(answer, "__next__") else answer
+        assert same_answer(exercise, exercise.reference(*case), answer), (case, answer)
+
+
+def test_there_are_such():
+    assert {exercise.name for exercise, _, _ in stand_ins()} >= {"complete_objects", "needs_head"}
+
+
+# --------------------------------------------------------------------------------- one lab, really
+def test_an_unsolved_lab_shows_the_masters_pictures_and_numbers(tmp_path):
+    """Lab 05, a short one whose pictures come from a stand-in: each cell shows what the master
+    stores, and one that waits says for what.
+    """
+    name = "05_pavlos_dataset"
+    master = nbformat.read(LABS[name], as_version=4)
+    (tmp_path / "labs").mkdir()
+    for kept in ("lab_utils", "data"):
+        (tmp_path / kept).symlink_to(ROOT / kept, target_is_directory=True)
+    nbformat.write(student_notebook(master, None, "main"), tmp_path / "labs" / f"{name}.ipynb")
+    result = run_lab(tmp_path / "labs" / f"{name}.ipynb", tmp_path / "ran")
+    assert not result.error, result.error
+    ran = {
+        c.id: c.outputs
+        for c in nbformat.read(tmp_path / "ran" / f"{name}.ipynb", 4).cells[:-2]
+        if c.cell_type == "code"
+    }
+    said = 0
+    for cell in code_of(name):
+        texts = [out for out in ran[cell.id] if "text" in out]
+        for out in texts:
+            said += out.text.count(WAITS)
+            out.text = re.sub(rf"{WAITS}.*\n", "", out.text)
+        shown = [out for out in ran[cell.id] if out.get("text", "x")]
+        assert not differences(cell, shown), cell.source
+    assert said == sum("ready(" in cell.source for cell in code_of(name)) == 1
