@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,36 +177,46 @@ def end_with(grader: int) -> None:
 def run_jobs(
     waiting: list[tuple[Path, Submission]], settings: Settings, jobs: int, backend: str
 ) -> Iterator[tuple[Path, dict]]:
-    """Grade through joblib. If a worker is killed from outside, the rest is done one after the
-    other in this process.
+    """Grade through joblib. Where workers die, what they had is given to others; where nothing
+    comes back any more, the rest is done one after the other in this process.
+    """
+    left, jobs = dict(waiting), min(jobs, len(waiting)) or 1
+    before = len(left) + 1
+    while len(left) < before and (jobs > 1 or backend != "loky") and left:
+        before = len(left)
+        # Exception: grade_submission raises none, so it is the worker's or the cluster's
+        with suppress(Exception):
+            for path, record in on_workers(left, settings, jobs, backend):
+                del left[path]
+                yield path, record
+    try:
+        for path, submission in left.items():
+            yield grade_one(path, submission, settings)
+    finally:
+        close_sandboxes()
+
+
+def on_workers(
+    left: dict[Path, Submission], settings: Settings, jobs: int, backend: str
+) -> Iterator[tuple[Path, dict]]:
+    """Grade on the workers of a backend, in any order. What a backend raises where a worker dies is
+    its own: loky's TerminatedWorkerError at once, dask's KilledWorker when one submission has seen
+    four workers die.
     """
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    done, jobs = set(), min(jobs, len(waiting)) or 1
     watched = os.getpid() if backend == "loky" else 0
     try:
-        if jobs > 1 or backend != "loky":
-            with parallel_config(backend=backend, n_jobs=jobs):
-                parallel = Parallel(return_as="generator_unordered", batch_size=1)
-            for path, record in parallel(
-                delayed(grade_one)(path, submission, settings, watched)
-                for path, submission in waiting
-            ):
-                done.add(path)
-                yield path, record
-    except TerminatedWorkerError:
-        pass
+        with parallel_config(backend=backend, n_jobs=jobs):
+            parallel = Parallel(return_as="generator_unordered", batch_size=1)
+        yield from parallel(
+            delayed(grade_one)(path, submission, settings, watched)
+            for path, submission in list(left.items())
+        )
     finally:
-        if backend == "loky" and jobs > 1:
+        if backend == "loky":
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
-    try:
-        for path, submission in waiting:
-            if path not in done:
-                yield grade_one(path, submission, settings)
-    finally:
-        close_sandboxes()
 
 
 def register_backend(name: str) -> None:

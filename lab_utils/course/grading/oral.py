@@ -99,10 +99,12 @@ def questions(facts: dict[str, Any], corners: list[str]) -> dict[str, list[str]]
             for number, code in facts["numbers"]
         ],
     }
-    step = "take your answer apart from the inside out: what is each step"
-    found["steps"] = [f"{step}, for this kind of input: {corner}?" for corner in corners]
-    rest = {"steps": [f"{step}, for an input of your choice?"]}
-    return {kind: asked for kind, asked in found.items() if asked} or rest
+    steps = [
+        f"what is each step of `{code}`, from the inside out, for this kind of input: {corner}?"
+        for code in facts["returned"] or ["your answer"]
+        for corner in corners or ["one of your choice"]
+    ]
+    return {kind: asked for kind, asked in found.items() if asked} or {"steps": steps}
 
 
 # ---------------------------------------------------------------------------------------- flags

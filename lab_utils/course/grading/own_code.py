@@ -67,25 +67,34 @@ def with_helpers(node: ast.stmt, helpers: dict[str, ast.stmt]) -> list[ast.stmt]
     """The definition, and those of the notebook's own functions that it uses, however far down."""
     chosen, waiting = [node], [node]
     while waiting:
-        used = [n for n in ast.walk(waiting.pop()) if isinstance(n, ast.Name)]
-        own = {n.id for n in used if isinstance(n.ctx, ast.Store)}
-        wanted = sorted({n.id for n in used} - own)
-        more = [helpers[n] for n in wanted if n in helpers and helpers[n] not in chosen]
+        function = waiting.pop()
+        used = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
+        wanted = sorted((used - bound(function)) & set(helpers))
+        more = [helpers[name] for name in wanted if helpers[name] not in chosen]
         chosen += more
         waiting += more
     return chosen
 
 
+def bound(function: ast.stmt) -> set[str]:
+    """The names of a function's arguments and variables."""
+    nodes = list(ast.walk(function))
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return stored | {n.arg for n in nodes if isinstance(n, ast.arg)}
+
+
 # ------------------------------------------------------------------------------------ one function
 def facts_of(nodes: list[ast.stmt], kit: dict[str, str]) -> dict[str, Any]:
     """What can be asked about a function (its own code alone) and compared (with its helpers)."""
-    everything = [part for node in nodes for part in ast.walk(node)]
     return {
+        "returned": first_of(
+            shown(n.value) for n in ast.walk(nodes[0]) if isinstance(n, ast.Return) and n.value
+        ),
         "assigned": assigned(nodes[0]),
         "tests": pieces(nodes[0], "test"),
         "loops": pieces(nodes[0], "iter"),
         "numbers": numbers(nodes[0]),
-        "kit": kit_paths(everything, kit)[:AT_MOST],
+        "kit": sorted({path for node in nodes for path in kit_paths(node, kit)})[:AT_MOST],
         "grams": sorted({gram for node in nodes for gram in grams(node)})[:MAX_GRAMS],
     }
 
@@ -103,7 +112,7 @@ def assigned(function: ast.stmt) -> list[list[str]]:
         for node in ast.walk(function)
         if isinstance(node, ast.Assign | ast.AugAssign) and node is not function
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
+        if isinstance(target, ast.Name) and not isinstance(node.value, ast.Constant)
     )
 
 
@@ -136,10 +145,12 @@ def first_of(found: Iterable[Any]) -> list[Any]:
     return once
 
 
-def kit_paths(nodes: list[ast.AST], kit: dict[str, str]) -> list[str]:
-    """The paths of what the nodes use of lab_utils, such as "lab_utils.lora.lora.add_lora"."""
-    paths = {kit_path(node, kit) for node in nodes}
-    return sorted(p for p in paths if p and not any(q.startswith(f"{p}.") for q in paths))
+def kit_paths(function: ast.stmt, kit: dict[str, str]) -> list[str]:
+    """The paths of what a function uses of lab_utils, such as "lab_utils.lora.lora.add_lora"."""
+    own = bound(function) if isinstance(function, ast.FunctionDef) else set()
+    seen = {name: path for name, path in kit.items() if name not in own}
+    paths = {kit_path(node, seen) for node in ast.walk(function)}
+    return [p for p in paths if p and not any(q.startswith(f"{p}.") for q in paths)]
 
 
 def kit_path(node: ast.AST, kit: dict[str, str]) -> str:

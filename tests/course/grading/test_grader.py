@@ -898,6 +898,29 @@ def test_the_batch_replaces_the_one_before_and_can_ask_one_again(
     assert asked[1:] == ["a", "b"]
 
 
+@pytest.mark.parametrize("at_once", [0, 1, 2])
+def test_workers_that_die_cost_nobody_a_mark(tmp_path, light, monkeypatch, at_once):
+    """What a worker had is given to another as long as something comes back; the rest is done
+    here.
+    """
+    tries = []
+
+    def dying(left, settings, jobs, backend):
+        tries.append(len(left))
+        for path, submission in list(left.items())[:at_once]:
+            yield batches.grade_one(path, submission, settings)
+        raise RuntimeError("the worker is gone")
+
+    monkeypatch.setattr(batches, "on_workers", dying)
+    for name in "abcde":
+        hand_in(tmp_path / "class", name, HONEST)
+    submissions, _ = read_submissions([tmp_path / "class"], LABS)
+    out = grader.make_folder(tmp_path / "out")
+    records, _ = batches.grade_all(submissions, light, out, jobs=2, backend="loky")
+    assert [points(record) for record in records] == [2] * 5
+    assert tries == {0: [5], 1: [5, 4, 3, 2, 1], 2: [5, 3, 1]}[at_once]
+
+
 def test_a_killed_grader_with_two_jobs_leaves_nothing(tmp_path):
     """SIGKILL while both jobs wait for a function that sleeps: workers and rooms end."""
     slow = "import time\ndef bytes_of_scheme(n_values, code_bits, block_size): time.sleep(1000)"

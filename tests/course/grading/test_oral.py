@@ -78,6 +78,7 @@ BODY = "def absmax_int8(x):\n    return "
         (["from lab_utils.a import f", "mine = f", BODY + "mine(x)"], ["a.f"]),
         (["from lab_utils.a import f", "x = f(1)", "mine = f(2)", BODY + "x + mine"], []),
         (["from lab_utils.a import f", "def mine(x):\n    return f(x)", BODY + "x"], []),
+        (["from lab_utils.a import f as x", BODY + "x"], []),
     ],
 )
 def test_what_an_answer_uses_of_the_kit(cells, paths):
@@ -95,6 +96,7 @@ def test_every_lab_has_questions_of_several_kinds_and_keeps_them(lab):
     exercises = all_exercises(lab)
     functions = read_code(lab_cells(lab), [e.name for e in exercises])["functions"]
     assert set(functions) == {exercise.name for exercise in exercises}
+    assert not oral.kit_flags(functions), "the lab's own solutions need nothing of the kit"
     asked = [oral.draw_question(functions, exercises, f"{seed}/oral") for seed in range(40)]
     assert asked[7] == oral.draw_question(functions, exercises, "7/oral")
     assert len(set(asked)) > 10 and len({name for name, _ in asked}) == len(functions)
@@ -104,14 +106,14 @@ def test_every_lab_has_questions_of_several_kinds_and_keeps_them(lab):
 def test_a_question_speaks_of_their_own_names_and_of_the_exercise_s_corners():
     corners = list(next(e for e in all_exercises(LAB) if e.name == "absmax_int8").corners)
     found = oral.questions(facts(RENAMED), corners)
-    assert set(found) == {"variable", "branch", "number", "steps"}
+    assert set(found) == {"variable", "branch", "number"}
     assert (
         "what does your `c` become for this kind of input: one value? "
         "(`c = 127 / values.abs().max()`)"
     ) in found["variable"]
     assert oral.questions(facts(BODY + "x"), []) == {
         "steps": [
-            "take your answer apart from the inside out: what is each step, for an input of your "
+            "what is each step of `x`, from the inside out, for this kind of input: one of your "
             "choice?"
         ]
     }
