@@ -3,7 +3,6 @@ which exercise it waits for. Read from the cells, so that no lab is run for it; 
 """
 
 import ast
-import builtins
 import re
 
 import nbformat
@@ -30,68 +29,74 @@ def code_of(name):
 
 
 # ------------------------------------------------------------------------------- reading the cells
-def gate_of(test, gates):
-    """The exercise that a condition waits for, in `ready(f)` or a name that holds it; else None."""
+def waits_for(test, gates):
+    """The exercises that a condition waits for: in `ready(f)`, a name that holds it, or in both
+    parts of `and`.
+    """
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return frozenset().union(*(waits_for(value, gates) for value in test.values))
     if isinstance(test, ast.Call) and getattr(test.func, "id", "") == "ready":
-        return test.args[0].id
-    return gates.get(test.id) if isinstance(test, ast.Name) else None
+        return frozenset({test.args[0].id})
+    return gates.get(getattr(test, "id", ""), frozenset())
 
 
-def branches(node, gates):
-    """[(part, exercise that it waits for or None)] of a node."""
-    if isinstance(node, (ast.If, ast.IfExp)) and (exercise := gate_of(node.test, gates)):
+def parts_of(node, gates):
+    """[(part, exercises that it waits for)] of a node."""
+    if isinstance(node, (ast.If, ast.IfExp)) and (waits := waits_for(node.test, gates)):
         body = node.body if isinstance(node.body, list) else [node.body]
         other = node.orelse if isinstance(node.orelse, list) else [node.orelse]
-        return [(part, exercise) for part in body] + [(part, None) for part in other]
-    return [(part, None) for part in ast.iter_child_nodes(node)]
+        return [(part, waits) for part in body] + [(part, frozenset()) for part in other]
+    return [(part, frozenset()) for part in ast.iter_child_nodes(node)]
 
 
-def names_of(source, gates=None):
-    """(name, whether it is bound, exercises waited for) of each name of a cell. A function's own
-    names count as the cell's.
+def names_of(source):
+    """(name, whether it is bound, exercises waited for, the function or class that it stands in or
+    "") of each name of a cell. `ready(f)`, `check(f)` and `g is f` call nothing; the variable of a
+    comprehension is its own.
     """
-    gates, tree = dict(gates or {}), ast.parse(source)
+    gates, tree, found = {}, ast.parse(source), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and (exercise := gate_of(node.value, gates)):
-            gates |= {target.id: exercise for target in node.targets}
-    found = []
+        if isinstance(node, ast.Assign) and (waits := waits_for(node.value, {})):
+            gates |= {target.id: waits for target in node.targets}
 
-    def visit(node, waits):
+    def visit(node, waits, inside):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ready", "check"):
             return
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is):
+            return
         if isinstance(node, ast.Name):
-            found.append((node.id, isinstance(node.ctx, ast.Store), waits))
-        elif isinstance(node, ast.arg):
-            found.append((node.arg, True, waits))
+            found.append((node.id, isinstance(node.ctx, ast.Store), waits, inside))
         elif isinstance(node, ast.alias):
-            found.append(((node.asname or node.name).split(".")[0], True, waits))
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
-            found.append((node.name, True, waits))
-        for part, exercise in branches(node, gates):
-            visit(part, waits | {exercise} - {None})
+            found.append(((node.asname or node.name).split(".")[0], True, waits, inside))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.append((node.name, True, waits, inside))
+            inside = inside or node.name
+        for part, more in parts_of(node, gates):
+            if part is not getattr(node, "target", None) or not isinstance(node, ast.comprehension):
+                visit(part, waits | more, inside)
 
-    visit(tree, frozenset())
+    visit(tree, frozenset(), "")
     return found
 
 
 def troubles(cells, exercises):
-    """What an unsolved edition would miss without saying so: a call of an unwritten function, or of
-    what only a solved one has made.
+    """What an unsolved edition would miss without saying so: a use of an unwritten function, or of
+    what is made with one, outside of `if ready(...)`.
     """
-    found, bound = [], set(dir(builtins)) | {"display", "get_ipython"}
-    gated = {}
+    needs, found = {name: frozenset({name}) for name in exercises}, []
     for cell in cells:
-        here = names_of(cell.source)
-        own = {name for name, binds, waits in here if binds and not waits}
-        for name, binds, waits in here:
-            if binds and waits and name not in bound | own:
-                gated.setdefault(name, set()).update(waits)
-        bound |= own
-        for name, binds, waits in here:
-            if name in exercises and not binds and name not in waits | bound:
-                found.append(f"{name} is called without ready({name})")
-            elif not binds and name in gated and name not in bound and not waits & gated[name]:
-                found.append(f"{name} is there only when {', '.join(gated[name])} is solved")
+        names = names_of(cell.source)
+        for name, binds, waits, inside in names:
+            if binds and not inside and not waits:
+                needs.pop(name, None)
+        for name, binds, waits, inside in names:
+            if binds and waits and not inside and (name, True, frozenset(), "") not in names:
+                needs[name] = waits
+            elif inside and not binds and name in needs and inside not in exercises:
+                needs[inside] = needs.get(inside, frozenset()) | needs[name]
+        for name, binds, waits, inside in names:
+            if not binds and not inside and not needs.get(name, frozenset()) <= waits:
+                found.append(f"{name} needs {', '.join(sorted(needs[name]))}")
     return found
 
 
@@ -104,14 +109,18 @@ def test_nothing_unsolved_is_missed_without_a_word(name):
     "cells, trouble",
     [
         (["if ready(f):\n    print(f(1))"], ""),
-        (["print(f(1))"], "f is called without ready(f)"),
-        (["if ready(g):\n    print(f(1))"], "f is called without ready(f)"),
-        (["it = ready(f)\nfor x in ([1] if it else ()):\n    print(x)\nif it:\n    f(x)"], ""),
-        (["h = f if ready(f) else right\nh(1)"], ""),
-        (["if ready(f):\n    y = f(1)", "print(y)"], "y is there only when f is solved"),
+        (["print(f(1))"], "f needs f"),
+        (["if ready(g):\n    print(f(1))"], "f needs f"),
+        (["if ready(g) and ready(f):\n    print(f(1))"], ""),
+        (["it = ready(f)\nif it:\n    f(x)"], ""),
+        (["h = f if ready(f) else right\nh(1)\nprint(h is f)"], ""),
+        (["if ready(f):\n    y = f(1)", "print(y)"], "y needs f"),
         (["if ready(f):\n    y = f(1)", "if ready(f):\n    print(y)"], ""),
-        (["y = 2", "if ready(f):\n    y = f(1)", "print(y)"], ""),
+        (["y = 2", "if ready(f):\n    y = f(1)", "y = 3", "print(y)"], ""),
         (["if ready(f):\n    y = f(1)\nelse:\n    y = 2", "print(y)"], ""),
+        (["def a():\n    return f(1)", "if ready(f):\n    a()"], ""),
+        (["def a():\n    return f(1)", "def b():\n    a()", "b()"], "b needs f"),
+        (["if ready(f):\n    y = [x for x in f(1)]", "print(x)"], ""),
         (["from lab_utils.a import f", "print(f(1))"], ""),
     ],
 )
@@ -124,18 +133,19 @@ def test_what_would_be_missed_is_found(cells, trouble):
 def stand_ins():
     """(exercise, the cell's imports, what stands in for it) of each `f if ready(f) else other`."""
     found = []
-    for name in LABS:
-        exercises = {exercise.name: exercise for exercise in all_exercises(name)}
+    for lab in LABS:
+        exercises = {exercise.name: exercise for exercise in all_exercises(lab)}
         imports = [
             node
-            for cell in code_of(name)
+            for cell in code_of(lab)
             for node in ast.parse(cell.source).body
             if isinstance(node, ast.ImportFrom) and node.module.startswith("lab_utils.")
         ]
-        for cell in code_of(name):
+        for cell in code_of(lab):
             for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.IfExp) and (waits := gate_of(node.test, {})):
-                    found.append((exercises[waits], imports, node.orelse))
+                if isinstance(node, ast.IfExp) and (waits := waits_for(node.test, {})):
+                    (name,) = waits
+                    found.append((exercises[name], imports, node.orelse))
     return found
 
 
