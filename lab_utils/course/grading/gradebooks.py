@@ -22,7 +22,7 @@ import csv
 import io
 from collections.abc import Callable
 
-from lab_utils.course.grading.roster import Person, Table, find_person, person_of
+from lab_utils.course.grading.roster import Person, Table, find_people, person_of
 from lab_utils.files import LabKitError
 
 SYSTEMS = ("canvas", "moodle", "gradescope", "blackboard")
@@ -41,7 +41,7 @@ def gradebook_text(
     """
     if not people:
         raise LabKitError("--export wants to know the students: give --roster or --gradebook.")
-    owners = {student: find_person(student, people) for student in points}
+    owners = find_people(points, people)
     theirs = {person: points[student] for student, person in owners.items() if person}
     table = (
         filled(gradebook, theirs, out_of) if gradebook else LAYOUTS[system](people, theirs, out_of)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab_utils.course.grading.asking import EMPTY_ROW
 from lab_utils.course.grading.late import Policy
-from lab_utils.course.grading.roster import Person, find_person
+from lab_utils.course.grading.roster import Person, find_people
 from lab_utils.files import write_json
 
 DECISIONS = Path("results", "decisions.json")
@@ -77,11 +77,10 @@ def finish(
     """
     from lab_utils.course.grading.reports import plain_cell
 
-    by_student: dict[str, list[dict]] = {}
-    for record in records:
-        by_student.setdefault(record["student"], []).append(record)
+    by_student = students_of(records)
+    persons = find_people(by_student, people)
     for student, theirs in by_student.items():
-        person = find_person(student, people)
+        person = persons[student]
         times = {record["lab"]: record["submitted"] for record in theirs if record["lab"]}
         penalties = policy.penalties(times, person.extra_days if person else 0)
         for record in theirs:
@@ -93,6 +92,14 @@ def finish(
                 row["override"], row["note"] = decided.get(key, ("", ""))
                 row["final"] = final_points(row, record["factor"])
     return records
+
+
+def students_of(records: list[dict]) -> dict[str, list[dict]]:
+    """The records of each student."""
+    found: dict[str, list[dict]] = {}
+    for record in records:
+        found.setdefault(record["student"], []).append(record)
+    return found
 
 
 def final_points(row: dict[str, Any], factor: float) -> float | None:
@@ -117,7 +124,8 @@ def absent_records(
     """A record for each student of the course and lab without a hand-in, with zeros or blanks.
     `questions` maps each lab of the batch to (question, points).
     """
-    present = {(find_person(record["student"], people), record["lab"]) for record in records}
+    persons = find_people({record["student"] for record in records}, people)
+    present = {(persons[record["student"]], record["lab"]) for record in records}
     return [
         absent_record(person, lab, questions[lab], zeros)
         for person in people

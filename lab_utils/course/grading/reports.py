@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lab_utils.course.grading.marks import ABSENT, lab_points, totals
+from lab_utils.course.grading.marks import ABSENT, lab_points, students_of, totals
 from lab_utils.files import write_text
 
 COLUMNS = tuple(
@@ -56,9 +56,7 @@ th[scope=row] {{ white-space: nowrap }}
 def write_reports(records: list[dict], out: Path) -> list[str]:
     """Write all reports. Return a line for each that could not be written; the others are."""
     records = sorted(records, key=lambda record: (record["student"], record["lab"]))
-    by_student: dict[str, list[dict]] = {}
-    for record in records:
-        by_student.setdefault(record["student"], []).append(record)
+    by_student = students_of(records)
     files = {
         out / "grades.csv": grades_csv(records),
         out / "totals.csv": totals_csv(records),
@@ -127,12 +125,12 @@ def blank_or(value: float | None) -> str:
 
 def totals_csv(records: list[dict]) -> str:
     """A row for each student: final points of each lab, their sum, and what a person must know."""
-    labs, points = lab_points(records), totals(records)
+    labs, points, by_student = lab_points(records), totals(records), students_of(records)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["student", "id", "section", *labs, "total", "out_of", "remarks"])
     for student in sorted(points):
-        theirs = [record for record in records if record["student"] == student]
+        theirs = by_student[student]
         row = [points[student].get(lab) for lab in labs]
         known = [value for value in row if value is not None]
         total = blank_or(round(sum(known), 4) if known else None)
@@ -176,6 +174,8 @@ def plain_cell(value: Any) -> Any:
 
 def clean(text: str) -> str:
     """Without what is no character: file names may hold any bytes."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 

@@ -140,21 +140,27 @@ def squeezed(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum() or c == "_")
 
 
-def find_person(student: str, people: Iterable[Person]) -> Person | None:
-    """The one student of the course that an export calls `student`: by the number in brackets, else
-    by the name. None where nobody or several fit.
+def find_people(students: Iterable[str], people: Iterable[Person]) -> dict[str, Person | None]:
+    """{student as an export says it: the one student of the course}: by the number in brackets,
+    else by the name. None where nobody or several fit. In a time that grows with the class.
     """
+    known: dict[tuple, set[Person]] = {}
+    for person in people:
+        keys = [("number", number) for number in person.numbers]
+        keys += [("words", words_of(person.name)), ("squeezed", squeezed(person.name))]
+        for key in keys:
+            known.setdefault(key, set()).add(person)
+    return {student: the_one(student, known) for student in students}
+
+
+def the_one(student: str, known: dict[tuple, set[Person]]) -> Person | None:
+    """The only one who fits by number, else by name."""
     name, bracket, number = student.rpartition(" (")
     name, number = (name, number.rstrip(")").lower()) if bracket else (student, "")
-    people = list(people)
-    by_number = [person for person in people if number and number in person.numbers]
-    by_number += [person for person in people if student.lower() in person.numbers]
-    by_name = [
-        person
-        for person in people
-        if words_of(person.name) == words_of(name) or squeezed(person.name) == squeezed(name)
-    ]
-    for found in (by_number, by_name):
-        if len(set(found)) == 1:
-            return found[0]
+    by_number = [("number", number), ("number", student.lower())]
+    by_name = [("words", words_of(name)), ("squeezed", squeezed(name))]
+    for keys in (by_number, by_name):
+        found = set().union(*(known.get(key, set()) for key in keys))
+        if len(found) == 1:
+            return found.pop()
     return None

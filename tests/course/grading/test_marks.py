@@ -12,7 +12,7 @@ from lab_utils.course.grading.gradebooks import gradebook_text
 from lab_utils.course.grading.late import Policy, parse_time, read_policy
 from lab_utils.course.grading.roster import (
     Person,
-    find_person,
+    find_people,
     people_of,
     read_roster,
     read_table,
@@ -109,7 +109,7 @@ TWIN = Person("Doe, Jane", "112", "jd8", "jd8@school.edu", "B")
     ],
 )
 def test_who_a_student_of_an_export_is(student, person):
-    assert find_person(student, [JANE, TWIN, ZOE]) == person
+    assert find_people([student], [JANE, TWIN, ZOE]) == {student: person}
 
 
 @pytest.mark.parametrize(
