@@ -1,4 +1,4 @@
-"""Replies that are no JSON: tables, CSV, XML, YAML, and lines that begin with Q and A.
+"""Replies that are no JSON: tables, CSV, XML, TOML, YAML, and lines that begin with Q and A.
 
 A row counts where its end can be told: by a closing tag, bar or quote, or by the line break behind
 it. What tells no end is left, with a reason: the service's word that a reply is whole is not always
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lab_utils.pavlos.lenient import keep_repeated
+from lab_utils.pavlos.lenient import DECODER, keep_repeated
 from lab_utils.pavlos.parse import Rejected, field_of
 
 FENCE_LINE = re.compile(r"^[ \t]*```.*$\n?", re.MULTILINE)
@@ -21,6 +21,9 @@ ATTRIBUTE = re.compile(r"""([\w:.-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 LABEL = re.compile(
     r"^[\s>*#_-]*(?:\d+[.)]\s*)?[*_]*([^\W\d_]+)[ ]?\d*[.)]?[*_]*\s*[:.)][*_]*[ \t]+(?=\S)(.*)$"
 )
+BARE_LABEL = re.compile(r"^[\s>*#_-]*([^\W\d_]+)[ ]?\d*[*_]*[.):]?[*_]*\s*$")
+TOML_TABLE = re.compile(r"^\[\[[\w.-]+\]\][ \t]*$", re.MULTILINE)
+TOML_TEXT = re.compile(r'^[ \t]*([\w-]+)[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*")[ \t]*$', re.MULTILINE)
 PAIR = {"question", "answer"}
 
 
@@ -128,7 +131,7 @@ def labelled_rows(text: str, cut: bool = False) -> list[Any]:
     """Pairs of lines "Q: ..." and "A: ...". An answer counts where the next line with a word is a
     label again: one that goes on in further lines has no end that can be told.
     """
-    lines = [line for line in FENCE_LINE.sub("", text).splitlines() if line.strip()]
+    lines = _labels_joined([line for line in FENCE_LINE.sub("", text).splitlines() if line.strip()])
     labels = [LABEL.match(line) for line in lines]
     told = [(field_of(m[1])[0], m[2]) if m else ("", line) for m, line in zip(labels, lines)]
     rows: list[Any] = []
@@ -143,10 +146,34 @@ def labelled_rows(text: str, cut: bool = False) -> list[Any]:
     return rows
 
 
+def _labels_joined(lines: list[str]) -> list[str]:
+    """The lines, each label that stands alone ("### Question") in front of the line below it."""
+    joined: list[str] = []
+    for line in lines:
+        alone = BARE_LABEL.match(joined[-1]) if joined else None
+        if alone and field_of(alone[1])[0] in PAIR:
+            joined[-1] = f"{alone[1]}: {line}"
+        else:
+            joined.append(line)
+    return joined
+
+
+def toml_rows(text: str, cut: bool = False) -> list[Any]:
+    """Pairs of TOML's [[tables]], whose texts end in a quote on their line."""
+    tables = TOML_TABLE.split(FENCE_LINE.sub("", text))[1:]
+    rows = [{k: DECODER.decode(said) for k, said in TOML_TEXT.findall(part)} for part in tables]
+    why = "a TOML table without a whole question and a whole answer"
+    return [
+        row if PAIR <= {field_of(key)[0] for key in row} else Rejected(why, part)
+        for row, part in zip(rows, tables)
+    ]
+
+
 FORMATS: tuple[Callable[[str, bool], list[Any]], ...] = (
     tagged_rows,
     table_rows,
     csv_rows,
+    toml_rows,
     yaml_rows,
     labelled_rows,
 )

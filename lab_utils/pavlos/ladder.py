@@ -37,6 +37,10 @@ COMMAND = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?=(?:[bf][a-zA-Z]|t(?:imes|heta|au|ext[a-z]*|herefore|ilde|riangle|an)\b"
     r"|n(?:u|eq|abla|otin)\b|r(?:ho|ight[a-z]*|angle|ceil|floor)\b))"
 )
+WIDE = str.maketrans("｛｝［］：，", "{}[]:,")
+WIDE_BETWEEN = re.compile(
+    r"""[｛｝［］]|(?<=["'”’｝])\s*[：，](?=\s*["'“‘｛［])"""
+)  # not in a text
 ONE_LEVEL = re.compile(r"\\([\"'\\])")
 PRINTED = re.compile(r"""(?<!["'“])\{\s*\\+["'][\w ]+\\+["']\s*:""")
 
@@ -88,10 +92,12 @@ def without_drafts(text: str) -> str:
 
 
 def prepared(text: str) -> str:
-    """The reply without a byte order mark, with quotes in place of &quot; where it has no others,
-    and with the backslash of LaTeX's commands doubled.
+    """The reply without a byte order mark, with quotes in place of &quot; and braces in place of
+    full-width ones where it has no others, and with the backslash of LaTeX's commands doubled.
     """
     text = text.lstrip("\ufeff \n\r\t")
+    if "{" not in text and "｛" in text:
+        text = WIDE_BETWEEN.sub(lambda found: found[0].translate(WIDE), text)
     if text.count("&quot;") > text.count('"'):
         text = html.unescape(text)
     return COMMAND.sub(r"\1\\\\", text)

@@ -32,9 +32,11 @@ CLOSERS = {  # opening quote -> the quotes that may close it
     "`": "`'",
 }
 QUOTE = f"[{''.join(CLOSERS)}]"
-LITERAL = r"(?:true|false|null|True|False|None|NaN|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])"
-NAME = rf"(?:{QUOTE}(?P<quoted>[^\n{''.join(CLOSERS)}]{{1,80}}){QUOTE}|(?P<bare>[^\W\d]\w{{0,40}}))"
-KEY = rf"{NAME}{SPACE}(?::|=>){SPACE}(?={QUOTE}|[\[{{(]|{LITERAL})"
+NUMBER = r"[-+]?(?:0[xX][0-9a-fA-F]+|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
+LITERAL = rf"(?:true|false|null|undefined|True|False|None|NaN|[-+]?Infinity|{NUMBER})(?![\w.])"
+QUOTED = rf"{QUOTE}(?P<quoted>[^\n{''.join(CLOSERS)}]{{1,80}}){QUOTE}{SPACE}(?::|=>?)"
+BARE = rf"(?P<bare>[^\W\d]\w{{0,40}}){SPACE}(?::|=>)"
+KEY = rf"(?:{QUOTED}|{BARE}){SPACE}(?={QUOTE}|[\[{{(]|{LITERAL})"
 
 
 def _compiled(pattern: str) -> re.Pattern:
@@ -44,9 +46,10 @@ def _compiled(pattern: str) -> re.Pattern:
 _SPACE, _KEY, _LITERAL = _compiled(SPACE), _compiled(KEY), _compiled(LITERAL)
 _SEPARATORS = _compiled(rf"(?:{SPACE}[,;])*{SPACE}")
 _START = _compiled(rf"\{{|\[(?={SPACE}(?:[\[{{(]|{QUOTE}))")
-_OBJECT_STARTS = rf"(?:\[\s*)?\{{\s*{KEY}".replace("?P<quoted>", "?:").replace("?P<bare>", "?:")
-_IN_STRING = _compiled(rf"\\.|{QUOTE}|(?P<object>{_OBJECT_STARTS})")
 _ANONYMOUS_KEY = KEY.replace("?P<quoted>", "?:").replace("?P<bare>", "?:")
+_NO_COLON = rf"{QUOTE}\w{{1,40}}{QUOTE} ?{QUOTE}"  # {"question" "..."}
+_OBJECT_STARTS = rf"(?:\[\s*)?\{{\s*(?:{_ANONYMOUS_KEY}|{_NO_COLON})"
+_IN_STRING = _compiled(rf"\\.|{QUOTE}|(?P<object>{_OBJECT_STARTS})")
 # what follows the quote that ends a text: in an object, and in a list
 _NEXT_FIELD = _compiled(
     rf"{SPACE}(?:(?P<comma>[,;])?{SPACE}{KEY}|,{SPACE}\{{|[,;]?{SPACE}(?P<bracket>[}}\])]))"
@@ -63,7 +66,8 @@ _RESUME = _compiled(
     rf"\}}(?={SPACE}(?:$|[,;]?{SPACE}(?:[\]{{}}]|{_ANONYMOUS_KEY})|\n))"
     rf"|(?=\{{{SPACE}{_ANONYMOUS_KEY})"
 )
-_CONTINUED = _compiled(r"\"[ \t]*\n\s*\"")  # a text in two strings, one a line
+# a text in two strings, one a line, or with a plus between
+_CONTINUED = _compiled(r"([\"'])(?:[ \t]*\n\s*|\s*\+\s*)\1")
 _BRACKET = _compiled(r"[\[\]{}]")
 _ESCAPE = _compiled(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _MEANING = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -176,8 +180,14 @@ class Reader:
 
     @staticmethod
     def _literal(word: str) -> Any:
-        named = {"true": True, "True": True, "false": False, "False": False, "NaN": float("nan")}
-        return named[word] if word in named else json.loads(word) if word[-1].isdigit() else None
+        """What a word without quotes means; a number that JSON does not know (01, 0xFF) stays as it
+        is written.
+        """
+        try:
+            return json.loads(word)
+        except ValueError:
+            named = {"True": True, "False": False, "None": None, "undefined": None}
+            return named.get(word, word)
 
     def strictly(self, at: int) -> tuple[Any, int] | None:
         """The value by the book, or None. It ends where a list goes on, or it was no end."""

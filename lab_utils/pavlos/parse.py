@@ -84,10 +84,12 @@ def ends_as_sentence(text: str) -> bool:
 # ================================================================================= names of fields
 ALIASES = {  # what models call the fields, in the order in which they count
     "question": "question q query ask prompt instruction user human customer guest problem "
+    "textinput dt "
     "frage pregunta domanda pergunta vraag ερωτηση вопрос pytanie soru fraga sporgsmal kysymys "
     "otazka kerdes intrebare питання 问题 問題 質問 질문 سؤال",
     "answer": "answer a ans response reply output completion assistant gpt bot model pavlos "
-    "solution target antwort reponse respuesta risposta resposta antwoord απαντηση ответ "
+    "solution target textoutput dd "
+    "antwort reponse respuesta risposta resposta antwoord απαντηση ответ "
     "odpowiedz cevap yanit svar vastaus odpoved valasz raspuns відповідь 答案 回答 答え 답변 답 "
     "إجابة جواب",
     "context": "context input background kontext contexte contexto",
@@ -153,6 +155,7 @@ def match_card(text: str, cards: Iterable[str]) -> str:
 # ============================================================================================ rows
 DEEPEST = 20  # a list of pairs that is nested deeper is no list of pairs
 SPEAKERS = {"role", "from", "speaker", "author"}
+SAID = ("content", "value", "text", "parts")
 Row = dict[str, Any]
 
 
@@ -336,7 +339,9 @@ def _turns(found: list[Any]) -> list[Row]:
     turns = []
     for item in found:
         speaker = SPEAKERS & item.keys() if isinstance(item, dict) else set()
-        said = next((item[k] for k in ("content", "value", "text") if speaker and k in item), None)
+        said = next((item[k] for k in SAID if speaker and k in item), None)
+        if isinstance(said, list) and len(said) == 1 and isinstance(said[0], dict):
+            said = said[0].get("text")  # Gemini's: "parts": [{"text": ...}]
         if said is None:
             return []
         turns.append((field_of(item[speaker.pop()])[0], said))
