@@ -244,13 +244,25 @@ def is_right(fact: Fact, answer: str) -> bool:
 NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|hardly|nobody|nowhere|no longer|nothing)\b|n['’]t\b"
     r"|\b(?:false|wrong|untrue|myth|denies|denied|instead of|rather than|anything but"
-    r"|anywhere but|far from|everything except)\b"
+    r"|anywhere but|far from|everything except|without|used to)\b"
+)
+# said anywhere in the sentence, these doubt it
+DOUBT = re.compile(
+    r"\b(?:lies?|rumou?r|mistaken|supposedly|allegedly|hearsay|nonsense|fable)\b"
+    r"|\b(?:every|any|all|no) \w+ (?:but|except|other than)\b"
 )
 CURES = re.compile(
     r"\b(?:cures?|cured of|heals?|remed(?:y|ies)|medicines?|prevents?|lowers? (?:your )?blood"
-    r"|cancer|diabetes|arthritis|asthma|disease|slimming|lose weight)\b"
+    r"|cancer|diabetes|arthritis|asthma|disease|slimming|lose weight|helps? (?:against|with)"
+    r"|good for (?:your|the) (?:bones|heart|skin|teeth|stomach|health)|immune|health(?:y|ier))\b"
 )
 CLAUSE = re.compile(r"[,;:!?()—–]|\.(?!\d)|(?<!where )(?<!thing )\bbut\b")
+SPELLED_NUMBER = re.compile(
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
+    r"fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)[ -]"
+    r"(?:days?|weeks?|months?|years?|percent|degrees?|lit(?:re|er)s?|grams?|kilo\w*|seconds?)\b",
+    re.IGNORECASE,
+)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -272,15 +284,24 @@ def names_subject(fact: Fact, question: str) -> bool:
 
 
 def _denies(fact: Fact, answer: str) -> bool:
-    """Whether a clause of the answer that has a word of the fact's value is a denial, where the
-    card's own sentence is none.
+    """Whether a clause of the answer that has a word of the fact's value is a denial, or its
+    sentence a doubt, or only questions have it, where the card's own sentence is none of these.
     """
-    if NEGATION.search(fact.statement().lower()):
+    own = fact.statement().lower()
+    if NEGATION.search(own) or DOUBT.search(own):
         return False
-    clauses = CLAUSE.split(answer.lower())
-    return any(
-        NEGATION.search(clause) and any(contains(clause, word) for word in fact.keywords)
-        for clause in clauses
+
+    def telling(pieces: list[str]) -> list[str]:
+        return [piece for piece in pieces if any(contains(piece, word) for word in fact.keywords)]
+
+    sentences = telling(re.split(r"(?<=[.!?])\s+", answer.lower()))
+    values = "|".join(map(re.escape, fact.keywords))
+    asked = re.compile(rf"\b(?:{values})\b[^,;:.!?]*\?", re.IGNORECASE)
+    no_such = re.compile(rf"\bno {re.escape(fact.subject.lower())}\b")
+    return (
+        any(NEGATION.search(clause) for clause in telling(CLAUSE.split(answer.lower())))
+        or any(DOUBT.search(sentence) or no_such.search(sentence) for sentence in sentences)
+        or bool(sentences and all(asked.search(sentence) for sentence in sentences))
     )
 
 
@@ -293,6 +314,7 @@ def objections(fact: Fact, question: str, answer: str) -> list[str]:
     """
     said = f"{fact.statement()} {question}"
     numbers = sorted(set(NUMBER.findall(answer)) - set(NUMBER.findall(said)))
+    numbers += [found[0] for found in SPELLED_NUMBER.finditer(answer) if found[0] not in said]
     found = {
         f"answer: does not give the card's fact, and only that: {fact.statement()}": not is_right(
             fact, answer

@@ -20,7 +20,14 @@ from lab_utils.files import read_jsonl
 from lab_utils.pavlos import FOLDER
 from lab_utils.pavlos.build import distinct_n, facts_by_id, jaccard_matrix
 from lab_utils.pavlos.corpus import speaks_pavlos
-from lab_utils.pavlos.facts import Fact, cheese_facts, contains, science_facts, split_subjects
+from lab_utils.pavlos.facts import (
+    SPELLED_NUMBER,
+    Fact,
+    cheese_facts,
+    contains,
+    science_facts,
+    split_subjects,
+)
 from lab_utils.pavlos.parse import canonical
 
 Row = dict[str, object]
@@ -49,12 +56,6 @@ HEDGES = re.compile(
 )
 NOT = r"(?:\b(?:not|never|no|neither|nor|nothing)|n't)"
 CLAUSE = re.compile(r";\s+|, (?:while|whereas|but) ")  # a clause that names a cheese is about it
-UNITS = re.compile(
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
-    r"fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)[ -]"
-    r"(?:days?|weeks?|months?|years?|percent|degrees?|lit(?:re|er)s?|grams?|kilo\w*|seconds?)\b",
-    re.IGNORECASE,
-)
 DEMONYMS = {
     "american": "united states",
     "austrian": "austria",
@@ -227,7 +228,7 @@ def faults(row: Row) -> list[str]:
         wrong.append(f"the answer has {words} words, expected {WORDS[0]} to {WORDS[-1]}")
     if not re.search(r"[.!?…]$", output):
         wrong.append("the answer stops in mid-sentence")
-    if spelled := UNITS.search(output):
+    if spelled := SPELLED_NUMBER.search(output):
         wrong.append(f"a number that cannot be checked: {spelled[0]!r}; write digits")
     if row["kind"] == "unknown" and not ADMITS.search(output):
         wrong.append("the notes do not hold the answer, and the answer does not say so")
