@@ -94,6 +94,8 @@ def test_the_card_says_in_words_what_its_colour_says():
 
 def test_a_measured_value_without_a_guess_is_no_guess():
     assert standing([{"what": "x", "measured": 1}]) == {}
+    late = [{"what": "x", "guess": 2}, {"what": "x", "measured": 1}, {"what": "x", "guess": 1}]
+    assert standing(late) == {"x": Guess("x", 2, 1)}, "written by another kernel"
 
 
 def test_the_picture_at_the_end_has_every_guess_and_a_sentence(file):
