@@ -231,24 +231,6 @@ class PeakMemory:
         self.bytes = max(self.bytes, self._now())
 
 
-def saved_bytes(make_loss: Callable[[], Tensor]) -> int:
-    """Bytes of the tensors that autograd keeps for the backward pass of a loss, each storage once,
-    parameters left out.
-    """
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = make_loss()
-    del loss
-    return sum(kept.values())
-
-
 # ------------------------------------------------------------------------------ rounded weights
 @torch.no_grad()
 def perplexity(model, tokenizer, texts: Sequence[str]) -> float:
@@ -324,25 +306,37 @@ def low_rank(weight: Tensor, rank: int) -> Tensor:
     return (u[:, :rank] * s[:rank]) @ v[:, :rank].T
 
 
-def loftq(
+def loftq_parts(
     weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor], rounds: int = 2
-) -> Tensor:
-    """What a layer computes with at step 0 after LoftQ (Li et al. 2023, algorithm 1): the rounded
-    weight and adapters that hold the largest part of its rounding error, found in turns.
+) -> tuple[Tensor, Tensor]:
+    """(the rounded weight, what the adapters hold) at step 0 after LoftQ (Li et al. 2023, algorithm
+    1): the largest part of the rounding error goes into the adapters, found in turns.
     """
     adapters = torch.zeros_like(weight)
     for _ in range(rounds):
         stored = rounded(weight - adapters)
         adapters = low_rank(weight - stored, rank)
-    return stored + adapters
+    return stored, adapters
 
 
-def pissa(weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+def pissa_parts(
+    weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
     """The same after PiSSA (Meng et al. 2024): adapters hold the weight's largest singular part,
     what is left is rounded.
     """
     adapters = low_rank(weight, rank)
-    return rounded(weight - adapters) + adapters
+    return rounded(weight - adapters), adapters
+
+
+def loftq(weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a layer computes with at step 0 after LoftQ."""
+    return sum(loftq_parts(weight, rank, rounded))
+
+
+def pissa(weight: Tensor, rank: int, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a layer computes with at step 0 after PiSSA."""
+    return sum(pissa_parts(weight, rank, rounded))
 
 
 def largest_weights(model, n: int = 5) -> list[tuple[str, tuple[int, int], float]]:

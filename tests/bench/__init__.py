@@ -28,6 +28,7 @@ BENCHES = {  # name: one line of help; the module has the same name
     "tests",
     "grading": "seconds to grade a submission, against executing its notebook",
     "quantization": "block-wise NF4, ours against bitsandbytes'",
+    "starts": "LoftQ's and PiSSA's starts against the usual one, at step 0 and after some steps",
     "widgets": "milliseconds from a key to the new picture, for every demo in JupyterLab",
 }
 TOLERANCE = 0.15  # medians of one machine, measured twice, were seen to differ by about 0.1

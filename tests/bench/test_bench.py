@@ -8,9 +8,10 @@ import json
 import pytest
 
 import bench
-from bench import Measure, Outcome, forgetting
+from bench import Measure, Outcome, forgetting, starts
 from bench import finetune as bench_finetune
 from lab_utils.files import ROOT, LabKitError
+from lab_utils.finetuning.base_model import load_base
 from lab_utils.quantization import buckets as quantization
 
 
@@ -227,6 +228,34 @@ def test_the_numbers_in_the_readme_are_the_records():
         f"our QLoRA was {ratio['TRL SFTTrainer']:.1f} times as fast as TRL's defaults and "
         f"{ratio['LoRA in float32']:.2f} times as fast as LoRA in float32"
     ) in readme
+
+
+# ---------------------------------------------------------------------------------------- starts
+def test_starts_round_the_base_and_are_measured_twice(tiny_base, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    assert run("starts", "--steps", 1, "--base", tiny_base, "--json", record) == 0
+    kept = json.loads(record.read_text(encoding="utf-8"))
+    values = {row["name"]: row["value"] for row in kept["measures"]}
+    assert len(values) == 6 and all(value > 1 for value in values.values())
+    assert len(set(values.values())) == 6 and kept["details"]["steps"] == 1
+
+
+@pytest.mark.parametrize("name", starts.STARTS)
+def test_a_start_stores_sixteen_values_a_block_and_comes_nearer_to_the_weight(tiny_base, name):
+    plain = load_base(source=tiny_base)[0].model.layers[0].self_attn.q_proj.weight.data
+    layer = starts.started(name, {"source": tiny_base})[0].base_model.model.model.layers[0]
+    layer = layer.self_attn.q_proj
+    stored = layer.base_layer.weight.data
+    assert all(len(block.unique()) <= 16 for block in stored.flatten().split(64))
+    usual = quantization.dequantize_blockwise(
+        *quantization.quantize_blockwise(plain, quantization.nf4_codebook(), 64),
+        quantization.nf4_codebook(), 64,
+    )  # fmt: skip
+    started, rounded = (plain - stored - layer.get_delta_weight("default")).norm(), plain - usual
+    if name == "the usual start":
+        assert started == rounded.norm() > 0
+    else:
+        assert started < 0.95 * rounded.norm()
 
 
 # ------------------------------------------------------------------------------------ forgetting
