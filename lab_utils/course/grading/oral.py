@@ -57,22 +57,28 @@ def talks_of(
         for entry, answer in answers.items():
             flags = [f"not looked at: {answer['problem']}"] if "problem" in answer else []
             flags += kit_flags(functions[entry]) + near.get(entry.student, [])
-            asked = draw_question(functions[entry], exercises[lab], f"{seed}/{entry.digest}/oral")
+            draw = f"{seed}/{entry.student}/{entry.digest}"
+            asked = draw_question(functions[entry], exercises[lab], draw)
             talks.append(Talk(entry.student, lab, *asked, tuple(flags)))
     return sorted(talks, key=lambda talk: (talk.lab, talk.student))
 
 
 # ---------------------------------------------------------------------------------------- questions
 def draw_question(functions: dict[str, dict], exercises: list[Exercise], seed: str) -> tuple:
-    """(function, question) about one of the functions; ("", "") where there is none."""
-    known = {exercise.name: exercise for exercise in exercises if exercise.name in functions}
-    if not known:
+    """(function, question) about one of the functions, rather one that has something of its own;
+    ("", "") where there is none.
+    """
+    found = {
+        exercise.name: questions(functions[exercise.name], list(exercise.corners))
+        for exercise in exercises
+        if exercise.name in functions
+    }
+    if not found:
         return "", ""
-    draw = random.Random(seed)
-    name = draw.choice(sorted(known))
-    found = questions(functions[name], list(known[name].corners))
-    kind = draw.choice(sorted(found))
-    return name, f"`{name}`: {draw.choice(found[kind])}"
+    draw, own = random.Random(seed), [name for name in found if "steps" not in found[name]]
+    name = draw.choice(sorted(own or found))
+    kind = draw.choice(sorted(found[name]))
+    return name, f"`{name}`: {draw.choice(found[name][kind])}"
 
 
 def questions(facts: dict[str, Any], corners: list[str]) -> dict[str, list[str]]:
@@ -111,7 +117,7 @@ def questions(facts: dict[str, Any], corners: list[str]) -> dict[str, list[str]]
 def kit_flags(functions: dict[str, dict]) -> list[str]:
     """What the answers use of lab_utils."""
     return [
-        f"`{name}` uses {', '.join(facts['kit'])}"
+        f"`{name}` uses " + ", ".join(f"`{path}`" for path in facts["kit"])
         for name, facts in sorted(functions.items())
         if facts["kit"]
     ]
@@ -167,7 +173,7 @@ def oral_page(talks: list[Talk]) -> str:
     ]
     for lab in sorted({talk.lab for talk in talks}):
         rows = "".join(talk_row(talk) for talk in talks if talk.lab == lab)
-        head = "<th>student</th><th>question</th><th>to look at</th>"
+        head = '<th>student</th><th>question</th><th style="width:35%">to look at</th>'
         body += [f"<h2>{escape(lab)}</h2>", f'<table><tr class="head">{head}</tr>{rows}</table>']
     return PAGE.format(title="For a talk", body="\n".join(body))
 

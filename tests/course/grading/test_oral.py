@@ -99,7 +99,7 @@ def test_every_lab_has_questions_of_several_kinds_and_keeps_them(lab):
     assert not oral.kit_flags(functions), "the lab's own solutions need nothing of the kit"
     asked = [oral.draw_question(functions, exercises, f"{seed}/oral") for seed in range(40)]
     assert asked[7] == oral.draw_question(functions, exercises, "7/oral")
-    assert len(set(asked)) > 10 and len({name for name, _ in asked}) == len(functions)
+    assert len(set(asked)) > 10 and len({name for name, _ in asked}) > 2
     assert all(question.startswith(f"`{name}`: ") for name, question in asked)
 
 
