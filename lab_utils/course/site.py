@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lab_utils.course.concepts import IMAGE
-from lab_utils.course.frames import demo_called, live_demo
+from lab_utils.course.frames import demo_called, label_of, live_demo
 from lab_utils.course.release import (
     PLACEHOLDER,
     branch_name,
@@ -102,7 +102,7 @@ def models_of(model_id: str, state: dict[str, Any]) -> list[tuple[str, tuple[str
     model = kept.get("state", {})
     chosen, labels = model.get("index"), model.get("_options_labels")
     value = labels[chosen] if labels and chosen is not None else model.get("value", "")
-    found = [(kept.get("model_name", ""), (model.get("description", ""), str(value)))]
+    found = [(kept.get("model_name", ""), (model.get("description", ""), label_of(value)))]
     for child in model.get("children", []):
         found += models_of(child.removeprefix("IPY_MODEL_"), state)
     return found

@@ -205,12 +205,14 @@ STYLE = """<style>
 .lab-kit-presets button { width: auto; height: 44px; padding: 0 18px; font-size: 20px; }
 .lab-kit-stage button:focus-visible { outline: 4px solid #E69F00; outline-offset: 2px; }
 .lab-kit-stage .lab-kit-demo, .lab-kit-stage .lab-kit-picture { flex: 1 1 0; min-height: 0; }
-.lab-kit-stage .lab-kit-beside { flex-direction: row; }
-.lab-kit-stage .lab-kit-beside > .widget-hbox { flex: 0 0 auto;
-  flex-flow: column nowrap !important; }
+.lab-kit-stage [role=status] { font-size: 34px !important; }
 .lab-kit-stage .lab-kit-picture .widget-html-content { width: 100%; height: 100%; }
 .lab-kit-stage .lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important;
   height: 100% !important; }
+@media (max-width: 700px) {
+  .lab-kit-stage h1 { font-size: 24px; }
+  .lab-kit-presets button { height: 36px; padding: 0 10px; font-size: 16px; }
+}
 </style>"""
 
 

@@ -3,10 +3,14 @@ pictures drawn.
 """
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
+from IPython.display import display
+
+from lab_utils.drawing.style import as_image, picture
 
 # ipywidgets ties no label to a slider's handle, tells a screen reader the place of a choice instead
 # of the choice, and names
@@ -72,13 +76,16 @@ STYLE = """<style>
 .lab-kit-demo select:focus-visible, .lab-kit-demo input:focus-visible {
   outline: 3px solid #E69F00; outline-offset: 2px; }
 </style>"""
+VIEW = "application/vnd.jupyter.widget-view+json"
 FULL_WIDTH = "calc(100% - 4px)"  # a widget has margins of 2 pixels
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 
 class Demo(ipywidgets.VBox):
-    """A box of controls with names that a screen reader reads; `what` it is, in words, is shown
-    where no kernel runs.
+    """A box of controls with names that a screen reader reads.
+
+    Its output has two faces: the widget, and what it shows at first as a still picture, which
+    GitHub, nbviewer and a notebook that was just opened show; `what` it is, in words, is a third.
     """
 
     def __init__(self, children: Sequence[Any], what: str):
@@ -95,8 +102,40 @@ class Demo(ipywidgets.VBox):
         """Show these, from top to bottom."""
         self.children = (*children, self.names)
 
+    def still(self) -> str:
+        """The pictures and words of now, without controls, as HTML that needs no kernel."""
+        return "".join(map(still_of, shown_in(self)))
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle = {"text/plain": repr(self), "text/html": self.still()}
+        if hasattr(ipywidgets.Widget, "_repr_mimebundle_"):
+            return {**bundle, **super()._repr_mimebundle_(**options)}
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {**bundle, VIEW: view}
+
+    if hasattr(ipywidgets.Widget, "_ipython_display_"):  # of ipywidgets 7, as in Colab
+
+        def _ipython_display_(self, **options: Any) -> None:
+            display(self._repr_mimebundle_(), raw=True)
+            self._handle_displayed(**options)
+
     def __repr__(self) -> str:
         return f"{self.what}. It needs a kernel: run this cell in Jupyter or Colab to use it."
+
+
+def shown_in(box: Any) -> list[str]:
+    """What the HTML widgets in a box show, from top to bottom."""
+    if isinstance(box, ipywidgets.HTML):
+        return [] if box.layout.display == "none" else [box.value]
+    return [value for child in getattr(box, "children", ()) for value in shown_in(child)]
+
+
+def still_of(markup: str) -> str:
+    """A drawing as an image, since bare SVG is left out of a notebook that was just opened; other
+    HTML as it is.
+    """
+    said = re.match(r'<svg[^>]*aria-label="([^"]*)"', markup)
+    return as_image(picture(markup, html.unescape(said[1]))) if said else markup
 
 
 def live(draw: Callable[..., str], **controls: Any) -> Demo:
@@ -106,11 +145,11 @@ def live(draw: Callable[..., str], **controls: Any) -> Demo:
     `draw` returns HTML, best a `Picture`. The box keeps `draw`, `controls` (by name) and `picture`
     for those who want to drive it.
     """
-    picture = ipywidgets.HTML()
-    picture.add_class("lab-kit-picture")
+    shown = ipywidgets.HTML()
+    shown.add_class("lab-kit-picture")
 
     def update(_change: Any = None) -> None:
-        picture.value = str(draw(**{name: control.value for name, control in controls.items()}))
+        shown.value = str(draw(**{name: control.value for name, control in controls.items()}))
 
     for control in controls.values():
         control.observe(update, names="value")
@@ -120,10 +159,10 @@ def live(draw: Callable[..., str], **controls: Any) -> Demo:
     *others, last = [control.description for control in controls.values()]
     labels = f"{', '.join(others)} and {last}" if others else last
     box = Demo(
-        [*controls.values(), picture],
+        [*controls.values(), shown],
         f"A live demo with a picture that follows its controls: {labels}",
     )
-    box.draw, box.controls, box.picture = draw, controls, picture
+    box.draw, box.controls, box.picture = draw, controls, shown
     return box
 
 

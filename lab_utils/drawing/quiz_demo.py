@@ -83,6 +83,10 @@ class Quiz(Demo):
         )
         self.show_score()
 
+    def still(self) -> str:
+        """The quiz that opens: each answer says what it means."""
+        return quiz_page(self.questions)
+
     def answer(self, i: int) -> None:
         """Say what the chosen answer of question `i` means."""
         chosen = self.choices[i].value

@@ -266,6 +266,8 @@ class Pretraining:
             start = time.perf_counter()
             loss = self.train_step(rows)
             self.seconds += time.perf_counter() - start
+            if self.step == 1:
+                self.log[0]["loss"] = loss  # taken before the step moved a weight
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if self.step in self.config.sample_at or self.step == self.config.steps:
                 self.log.append(self.samples(loss))

@@ -29,16 +29,18 @@ def draw_job(
     return job_picture(simulate(epochs, tokens, EVENTS[happens], STEPS), step, dollars_per_million)
 
 
-def job_demo(tokens: int, dollars_per_million: float) -> Demo:
+def job_demo(
+    tokens: int, dollars_per_million: float, step: int = 0, happens: str = "nothing"
+) -> Demo:
     """Step through a job: it runs to its end, is cancelled, or meets a bad row. SIMULATED, as its
-    banner says.
+    banner says. It begins at `step` of a job to which `happens` happens.
     """
     return live(
         functools.partial(draw_job, tokens=tokens, dollars_per_million=dollars_per_million),
-        step=wide(ipywidgets.IntSlider(0, 0, STEPS, description="step")),
+        step=wide(ipywidgets.IntSlider(step, 0, STEPS, description="step")),
         epochs=wide(ipywidgets.IntSlider(3, 1, 5, description="epochs")),
         happens=wide(
-            ipywidgets.Dropdown(options=list(EVENTS), value="nothing", description="what happens")
+            ipywidgets.Dropdown(options=list(EVENTS), value=happens, description="what happens")
         ),
     )
 

@@ -118,27 +118,29 @@ def spectrum_bars(
 def adapter_picture(
     model: str, rank: int, sizes: Mapping[str, int], full: int, room: int = 0
 ) -> Picture:
-    """Parameters to train for each choice of layers, as logarithmic bars above `full`.
+    """Parameters to train for each choice of layers as squares to scale, inside that of `full`, or
+    around it where a rank is absurdly high.
 
     The picture is as high as for `room` choices, if there are fewer: a live one then keeps its
     height.
     """
     said = "; ".join(f"{name} {size:,} ({size / full:.2%})" for name, size in sizes.items())
     parts = [style.text(0, 26, f"{model}, rank {rank}", 24, bold=True)]
-    bars = {**sizes, "the weights themselves": full}
-    for i, (name, size) in enumerate(bars.items()):
-        y, length = 46 + 56 * i, style.placed(math.log10(max(size, 1)), 4, 12, 4, 460)
+    height = 76 + 56 * max(len(sizes) + 1, room + 1)
+    left, bottom, most = 640, height - 44, max(full, *sizes.values())
+    colors = {**dict(zip(sizes, PALETTE)), "the weights themselves": GREY}
+    everything = {**sizes, "the weights themselves": full}
+    for name, size in sorted(everything.items(), key=lambda item: -item[1]):
+        side = (bottom - 10) * math.sqrt(size / most)
+        parts.append(style.rect(left, bottom - side, side, side, colors[name]))
+    for i, (name, size) in enumerate(everything.items()):
+        y = 46 + 56 * i
         parts += [
-            style.text(0, y + 28, name, 20),
-            style.rect(250, y + 4, length, 36, GREY if size == full else PALETTE[i]),
+            style.rect(0, y + 10, 24, 24, colors[name]),
+            style.text(38, y + 30, name, 20),
+            style.text(300, y + 30, f"{size:,}   {size / full:.2%}", 20, bold=True),
         ]
-        parts.append(
-            style.text(262 + length, y + 30, f"{size:,}   {size / full:.2%}", 20, bold=True)
-        )
-    parts.append(
-        style.text(250, 66 + 56 * len(bars), "logarithmic axis, from ten thousand", 18, GREY)
-    )
-    height = 76 + 56 * max(len(bars), room + 1)
+    parts.append(style.text(left, bottom + 28, "areas to scale, corner on corner", 18, GREY))
     return style.svg(
         1000, height, f"{model}, rank {rank}: {said}; their weights have {full:,}.", *parts
     )

@@ -88,6 +88,7 @@ SLIDERS = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
     "sequence": SEQUENCES,
 }
+MAIN = ("model", "method", "sequence", "checkpointing")
 UNITS = {"batch": "batch (sequences)", "sequence": "sequence (tokens)"}
 CHECKS = {"master": "float32 master copy", "checkpointing": "gradient checkpointing"}
 
@@ -108,16 +109,23 @@ def control_for(name: str, value: Any) -> Any:
 
 
 def training_calculator(**start: Any) -> Demo:
-    """Model, method, types, optimizer, batch, sequence, checkpointing in; gigabytes and cards out.
+    """Model, method, sequence and checkpointing in, and behind a button types, optimizer, batch and
+    what else is rarely changed; gigabytes and cards out.
 
     It starts at the lecture's example, full fine-tuning in FP16, but for the assumptions given by
     name.
     """
     controls = {name: control_for(name, value) for name, value in (START | start).items()}
     box = live(functools.partial(draw_training, room=ROOM), **controls)
-    rows = list(box.controls.values())
-    box.add_class("lab-kit-beside")
-    box.lay_out(side_by_side(ipywidgets.VBox(rows[:7]), ipywidgets.VBox(rows[7:])), box.picture)
+    rest = side_by_side(*(c for name, c in box.controls.items() if name not in MAIN))
+    rest.layout.display = "none"
+    box.more = ipywidgets.ToggleButton(description="more assumptions")
+    box.more.layout.width = "14em"
+    box.more.observe(
+        lambda change: setattr(rest.layout, "display", None if change["new"] else "none"),
+        names="value",
+    )
+    box.lay_out(side_by_side(*(box.controls[n] for n in MAIN)), box.more, rest, box.picture)
     return box
 
 
@@ -182,8 +190,8 @@ def draw_stepper(
     return stepper_picture(schedule, states, min(step, len(schedule.events)), inside)
 
 
-def stepper_demo() -> Demo:
-    """Choose a plan and play it, with one meter for memory and one for work."""
+def stepper_demo(step: int = 0) -> Demo:
+    """Choose a plan and play it from event `step` on; one meter for memory, one for work."""
     plan = wide(ipywidgets.Dropdown(options=PLANS, value="sqrt(n)", description="plan"))
     n = wide(
         ipywidgets.SelectionSlider(
@@ -203,7 +211,9 @@ def stepper_demo() -> Demo:
 
     plan.observe(enable, names="value")
     controls = {"plan": plan, "n": n, "k": k, "limit": limit, "inside": inside}
-    return player(draw_stepper, lambda **values: len(replayed(**values)[0].events), **controls)
+    box = player(draw_stepper, lambda **values: len(replayed(**values)[0].events), **controls)
+    box.controls["step"].value = box.play.value = step
+    return box
 
 
 N_PAGES, SHORT, PAGE_BYTES = 12, 6, 2 * 2**20
@@ -222,8 +232,10 @@ def draw_pages(step: int, capacity: int = 20, long: int = 14, speed: float = 12.
     )
 
 
-def page_demo() -> Demo:
-    """Play, step or scrub through three steps; choose the GPU's room, the long batch and bus."""
+def page_demo(step: int = 1) -> Demo:
+    """Play, step or scrub through three steps, from event `step` on; choose the GPU's room, the
+    long batch and bus.
+    """
     capacity = wide(ipywidgets.IntSlider(20, 8, 24, description="GPU's room (pages)"))
     long = wide(ipywidgets.IntSlider(14, 6, 26, description="long batch (pages)"))
     speed = wide(
@@ -231,7 +243,7 @@ def page_demo() -> Demo:
             options=[4.0, 12.0, 25.0, 50.0], value=12.0, description="bus (GB/s)"
         )
     )
-    return player(
+    box = player(
         draw_pages,
         lambda capacity, long, speed: len(page_moments(capacity, long)),
         first=1,
@@ -239,6 +251,8 @@ def page_demo() -> Demo:
         long=long,
         speed=speed,
     )
+    box.controls["step"].value = box.play.value = step
+    return box
 
 
 BILLIONS = [0.36, 1, 1.5, 3, 7, 13, 33, 65, 70, 180]

@@ -435,11 +435,12 @@ def frontier_figure(
         axes.plot(*zip(*chosen), look, color=color, label=label, markersize=8)
     named = [point for name in marked for point in points if point.plan == name]
     for i, point in enumerate(named):
-        place = (
-            {"xytext": (0, 34), "ha": "center"}
-            if i % 2 == 0
-            else {"xytext": (4, -48), "ha": "right"}
-        )
+        if not point.extra:  # at the lower right: the corner below the points is free
+            place = {"xytext": (-24, -8), "ha": "right"}
+        elif i % 2 == 0:
+            place = {"xytext": (0, 34), "ha": "center"}
+        else:
+            place = {"xytext": (4, -48), "ha": "right"}
         axes.annotate(
             f"{point.plan}: {point.peak:g}",
             (point.peak, 1 + point.extra / n),
@@ -631,7 +632,9 @@ def memory_picture(
     cards: Mapping[str, float],
     fitting: Mapping[str, list[str]],
 ) -> Picture:
-    """Gigabytes of each scheme as bars, cards as lines, and the smallest card that each fits on."""
+    """Gigabytes of each scheme as bars, cards as lines with their gigabytes (where there is room)
+    and their names below, and the smallest card that each scheme fits on.
+    """
     smallest = {
         name: (fits[0] if fits else "no single card here") for name, fits in fitting.items()
     }
@@ -640,11 +643,14 @@ def memory_picture(
     )
     top = max(*sizes.values(), min(cards.values())) * 1.08
     height = 60 + 58 * len(sizes)
-    parts = [style.text(0, 26, title, 22, bold=True)]
-    for size in cards.values():
+    parts, free = [style.text(0, 26, title, 22, bold=True)], 0.0
+    for size in sorted(cards.values()):
         if size <= top:
             place = style.placed(size, 0, top, 390, 780)
             parts.append(style.line([(place, 44), (place, height)], GREY, 1.5, "4 4"))
+            if place >= free:
+                parts.append(style.text(place, height + 20, f"{size:g}", 18, GREY, "middle"))
+                free = place + 34
     for i, (name, gigabytes) in enumerate(sizes.items()):
         y, length = 50 + 58 * i, style.placed(gigabytes, 0, top, 0, 390)
         parts += [
@@ -653,5 +659,6 @@ def memory_picture(
         ]
         parts.append(style.text(795, y + 22, f"{gigabytes:.1f} GB", 22, bold=True))
         parts.append(style.text(795, y + 44, smallest[name], 18, GREY))
-    parts.append(style.text(390, height + 22, "dashed: memory of the cards", 18, GREY))
-    return style.svg(1000, height + 34, description, *parts)
+    names = " · ".join(name.removesuffix(" GB") for name in cards)
+    parts.append(style.text(0, height + 48, f"dashed, GB: {names}", 18, GREY))
+    return style.svg(1000, height + 60, description, *parts)

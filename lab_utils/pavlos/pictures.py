@@ -245,14 +245,15 @@ def agreement_picture(
     told: Mapping[str, tuple[int, float, float]], names: tuple[str, str]
 ) -> Picture:
     """For each criterion: rows that both judged, how often they agree, and Cohen's kappa with a
-    mark on its scale.
+    mark on its scale, which goes from -1 to 1.
     """
-    width, left, full = 1060, 420, 370
+    width, left, full = 1060, 420, 380
     said, parts = (
         [],
         [
             style.text(0, 28, f"{names[0]} and {names[1]}", 22, bold=True),
-            style.text(left, 28, "0: as by chance", 16, GREY),
+            style.text(left, 28, "-1: never", 16, GREY),
+            style.text(left + full / 2, 28, "0: as by chance", 16, GREY, "middle"),
             style.text(left + full, 28, "1: always", 16, GREY, "end"),
         ],
     )
@@ -264,10 +265,13 @@ def agreement_picture(
         parts += [
             style.text(0, y, f"{name}: {share}", 20),
             style.line([(left, y - 6), (left + full, y - 6)], BLACK, 3),
+            style.line([(left + full / 2, y - 16), (left + full / 2, y + 4)], BLACK, 3),
             style.text(left + full + 14, y, words, 20, bold=True),
         ]
         if known:
-            parts.append(style.circle(style.placed(kappa, 0, 1, left, left + full), y - 6, 9, BLUE))
+            parts.append(
+                style.circle(style.placed(kappa, -1, 1, left, left + full), y - 6, 9, BLUE)
+            )
         said.append(f"{name}: {share}, {words}")
     return style.svg(
         width, 80 + 48 * len(told), f"{names[0]} and {names[1]}. {'; '.join(said)}.", *parts

@@ -11,7 +11,10 @@ import sys
 import pytest
 from bench.browsing import free_port, private_home, wait_until_up
 
+from lab_utils.course.stage import STYLE
 from lab_utils.files import ROOT
+from lab_utils.finetuning.pictures import answers_html
+from lab_utils.lora.pictures import voice_html
 from lab_utils.memory.demos import draw_stepper
 
 pytestmark = pytest.mark.browser
@@ -109,3 +112,25 @@ def test_presets_by_mouse_and_keyboard(present):
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     saying(page, draw_stepper(0))
+
+
+def test_a_calculator_and_its_result_are_in_sight_in_half_a_window(present):
+    page = present("training")
+    page.set_viewport_size({"width": 640, "height": 690})
+    fits = """() => { const box = document.querySelector('.lab-kit-stage svg[role=img]')
+        .getBoundingClientRect();
+        return box.bottom <= 690 && box.right <= 640 && box.height > 200; }"""
+    page.wait_for_function(fits)
+    shown = page.locator(".lab-kit-demo :is(select, [role=slider], input[type=checkbox]):visible")
+    assert shown.count() == 4
+    page.get_by_role("button", name="more assumptions").press("Enter")
+    page.get_by_label("optimizer").wait_for()
+
+
+def test_answers_can_be_read_from_the_back_row(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    for said in (answers_html("Why?", "No.", "Yes."), voice_html("Why?", "terse", "Yes.")):
+        page.set_content(f'{STYLE}<div class="lab-kit-stage">{said}</div>')
+        size = "words => parseFloat(getComputedStyle(words).fontSize)"
+        assert page.get_by_text("Yes.").evaluate(size) >= 32
+    page.close()

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 
 from lab_utils.checking import all_exercises
+from lab_utils.course.frames import demo_called
 from lab_utils.course.run import find_labs
 from lab_utils.files import ROOT
 
@@ -67,6 +68,29 @@ def test_a_demo_is_words_where_no_kernel_runs(lab):
         if view in output.get("data", {})
     ]
     assert not [data["text/plain"][:60] for data in outputs if "(children=" in data["text/plain"]]
+
+
+def test_a_demo_of_the_stage_has_its_still_picture(lab):
+    _, notebook = lab
+    view = "application/vnd.jupyter.widget-view+json"
+    outputs = [
+        output.data
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if demo_called(cell.source) and view in output.get("data", {})
+    ]
+    assert not [data["text/plain"] for data in outputs if "text/html" not in data]
+
+
+def test_no_two_cells_show_the_same_picture(lab):
+    _, notebook = lab
+    pictures = [
+        alt
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        for alt in re.findall(r'<img alt="([^"]+)"', output.get("data", {}).get("text/html", ""))
+    ]
+    assert len(set(pictures)) == len(pictures)
 
 
 def test_every_picture_has_alt_text(lab):

@@ -186,10 +186,18 @@ def test_the_price_turns_red_where_the_adapter_is_as_large_as_the_matrix():
     )
 
 
-def test_adapter_bars_grow_with_the_logarithm():
+def test_adapters_are_squares_to_scale():
     root = ElementTree.fromstring(plots.adapter_picture("m", 1, {"a": 10**6, "b": 10**8}, 10**10))
-    a, b, full = [float(box.get("width")) for box in root.iter(f"{SVG}rect")]
-    assert b - a == pytest.approx(full - b) and full > b > a > 0
+    sides = [(float(box.get("width")), box.get("fill")) for box in root.iter(f"{SVG}rect")][:3]
+    (full, _), (b, color_b), (a, color_a) = sides
+    assert full / b == pytest.approx(10, abs=0.1) and b / a == pytest.approx(10, abs=0.2)
+    assert color_a != color_b, "the larger lies below: all can be seen"
+
+
+def test_adapters_larger_than_the_weights_still_fit():
+    root = ElementTree.fromstring(plots.adapter_picture("m", 1, {"a": 4 * 10**10}, 10**10))
+    first, second, *_ = [float(box.get("width")) for box in root.iter(f"{SVG}rect")]
+    assert first == pytest.approx(2 * second, abs=0.2), "the weights within the adapters"
 
 
 def test_first_steps_are_written_above_their_bars():

@@ -44,16 +44,22 @@ def test_every_control_changes_the_picture():
             assert demo.picture.value != before, f"{name} = {value} changed nothing"
 
 
-def test_every_control_is_shown_and_labelled():
+def test_four_controls_are_shown_and_the_others_behind_a_button():
     demo = widgets.training_calculator()
-    columns, picture, _ = demo.children
-    shown = [control for column in columns.children for control in column.children]
-    assert (
-        picture is demo.picture
-        and set(shown) == set(demo.controls.values())
-        and len(shown) == len(demo.controls)
-    )
-    assert all(control.description for control in shown), "a screen reader reads this"
+    main, more, rest, picture, _ = demo.children
+    assert [control.description for control in main.children] == [
+        "model",
+        "method",
+        "sequence (tokens)",
+        "gradient checkpointing",
+    ]
+    assert {*main.children, *rest.children} == set(demo.controls.values())
+    assert all(control.description for control in rest.children), "a screen reader reads this"
+    assert picture is demo.picture and rest.layout.display == "none"
+    more.value = True
+    assert rest.layout.display is None
+    more.value = False
+    assert rest.layout.display == "none"
 
 
 def test_it_starts_at_the_lectures_120_gigabytes():

@@ -228,7 +228,8 @@ def test_kappa_stands_where_it_belongs():
         for line in root.iter(f"{SVG}polyline")
     ]
     (start, end) = lines[0]
-    assert dots == pytest.approx([(start + end) / 2, start]), "half way; below zero at the start"
+    whole = end - start
+    assert dots == pytest.approx([start + 0.75 * whole, start + 0.25 * whole]), "from -1 to 1"
     for said in (
         "voice: agree on 90% of 10",
         "kappa 0.50",
