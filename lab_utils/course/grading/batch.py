@@ -196,6 +196,14 @@ def run_jobs(
         close_sandboxes()
 
 
+def patience(settings: Settings) -> float:
+    """Seconds after which a submission that was given to a worker is lost: no notebook takes half
+    of them. A cluster that has lost all its workers would let the command wait for ever.
+    """
+    one = settings.limits.cells_seconds + settings.limits.answer_seconds
+    return 2 * (settings.notebook_seconds + 20 * one)
+
+
 def on_workers(
     left: dict[Path, Submission], settings: Settings, jobs: int, backend: str
 ) -> Iterator[tuple[Path, dict]]:
@@ -209,7 +217,9 @@ def on_workers(
     watched = os.getpid() if backend == "loky" else 0
     try:
         with parallel_config(backend=backend, n_jobs=jobs):
-            parallel = Parallel(return_as="generator_unordered", batch_size=1)
+            parallel = Parallel(
+                return_as="generator_unordered", batch_size=1, timeout=patience(settings)
+            )
         yield from parallel(
             delayed(grade_one)(path, submission, settings, watched)
             for path, submission in list(left.items())

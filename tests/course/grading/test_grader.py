@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -896,6 +897,31 @@ def test_the_batch_replaces_the_one_before_and_can_ask_one_again(
     assert asked == ["b"]
     run_main(tmp_path / "first", "--out", out, "--jobs", 1, "--regrade", "total")
     assert asked[1:] == ["a", "b"]
+
+
+def test_what_never_comes_back_from_a_worker_is_graded_here(tmp_path, light, monkeypatch):
+    """As with a cluster that has lost all its workers."""
+    over, real, asked = threading.Event(), batches.grade_submission, []
+
+    def lost(submission, settings):
+        asked.append(submission.student)
+        if threading.current_thread() is not threading.main_thread():
+            over.wait()
+            raise RuntimeError("too late")
+        return real(submission, settings)
+
+    monkeypatch.setattr(batches, "grade_submission", lost)
+    assert batches.patience(light) > 600
+    monkeypatch.setattr(batches, "patience", lambda settings: 0.5)
+    for name in "ab":
+        hand_in(tmp_path / "class", name, HONEST)
+    submissions, _ = read_submissions([tmp_path / "class"], LABS)
+    out = grader.make_folder(tmp_path / "out")
+    try:
+        records, _ = batches.grade_all(submissions, light, out, jobs=2, backend="threading")
+    finally:
+        over.set()
+    assert [points(record) for record in records] == [2, 2] and asked[-2:] == ["a", "b"]
 
 
 @pytest.mark.parametrize("at_once", [0, 1, 2])
