@@ -3,13 +3,14 @@ all take turns.
 """
 
 import dataclasses
+import json
 import time
 
 import nbformat
 import pytest
 import torch
 
-from lab_utils.files import ROOT
+from lab_utils.files import DATA, ROOT
 from lab_utils.finetuning import levers
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.levers import (
@@ -170,3 +171,22 @@ def test_bfloat16_is_tried_where_the_processor_has_units_for_it(has_units, monke
     monkeypatch.setattr(levers, "has_fast_bfloat16", lambda device: has_units)
     assert ("bfloat16 arithmetic" in levers.levers_here()) is has_units
     assert len(levers.levers_here()) == len(LEVERS) - (not has_units)
+
+
+def test_what_was_tried_says_where_and_against_what():
+    """Ratios follow from the times; the first row is what the others are held against."""
+    record = json.loads((DATA / "reference" / "levers_tried.json").read_text(encoding="utf-8"))
+    first, *others = record["rows"]
+    assert first["as_fast"] == 1 and record["versions"]["torch"] and record["machine"]
+    assert others and all(row["found"] and row["ms"] > 0 for row in others)
+    kept = [row for row in others if row["base"] == "cheese-base" and "floor" not in row["lever"]]
+    assert all(row["as_fast"] < 1.05 for row in kept), "what pays is kept, and no longer listed"
+    bench = json.loads((DATA / "reference" / "bench_finetune.json").read_text(encoding="utf-8"))
+    recorded = {row["name"]: row["value"] for row in bench["measures"]}
+    losses = record["loss_after_25_steps"]
+    assert losses["ours, rows grouped by length"]["0"] == pytest.approx(
+        recorded["ours, held-out loss"], abs=1e-4
+    )
+    assert losses["TRL SFTTrainer, in random order"]["0"] == pytest.approx(
+        recorded["TRL SFTTrainer, held-out loss"], abs=1e-4
+    )
