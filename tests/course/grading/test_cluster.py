@@ -34,9 +34,14 @@ def cluster():
     import dask
     from distributed import Client, LocalCluster
 
-    with LocalCluster(4, threads_per_worker=1, dashboard_address=None) as cluster:
-        with dask.config.set({"scheduler-address": cluster.scheduler_address}), Client(cluster):
-            yield cluster
+    # by default such a cluster closes a worker that dies again within 15 seconds, for good
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        LocalCluster(4, threads_per_worker=1, dashboard_address=None) as cluster,
+        dask.config.set({"scheduler-address": cluster.scheduler_address}),
+        Client(cluster),
+    ):
+        yield cluster
 
 
 def grades(submissions, out, backend, killed=None) -> str:
