@@ -50,6 +50,7 @@ from typing import Any
 from lab_utils.course.run import find_labs
 from lab_utils.course.taught import find_answers
 from lab_utils.files import ROOT, LabKitError
+from lab_utils.start.lab import measured
 
 NAME = "student-edition"  # of the folder and of the zip
 PLACEHOLDER = "OWNER/REPO"  # what the masters' badges and clone lines say
@@ -521,10 +522,6 @@ README = """# {title}
 Jupyter labs on parameter-efficient fine-tuning. They run on a laptop: no GPU and no key; a
 network only to set up.
 
-| lab | |
-|---|---|
-{rows}
-
 **On your own computer**, with Python 3.10 or newer:
 
     {clone}python3 -m lab_utils lab       # sets up .venv once, then opens JupyterLab on the labs
@@ -545,7 +542,14 @@ from, your notes, and each other's explanations. An exercise is yours to write: 
 `lab_utils` function that it asks for is no answer, and neither is a neighbour's. An assistant may
 explain and hint; `AGENTS.md` tells it not to write the exercises.
 
-`lab_utils/` is small and written to be read. MIT licence."""
+`lab_utils/` is small and written to be read. MIT licence.
+
+## The labs, in order
+
+Each is about an hour for its core. Parts marked *optional* can be read another day; only their
+cells should run.
+
+{labs}"""
 
 
 ASSISTANTS = """# For assistants that work with a student here
@@ -572,23 +576,51 @@ FOR_ASSISTANTS = {
 
 
 def readme(masters: dict[str, Any], repository: str | None, branch: str) -> str:
-    """The students' README, a row for each lab with its badge."""
-    badge = (
-        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"(https://colab.research.google.com/github/{repository}/blob/{branch}/labs/{{name}}.ipynb)"
-    )
-    rows = [
-        f"| [{title_of(master)}](labs/{name}.ipynb) | "
-        f"{badge.format(name=name) if repository else ''} |"
-        for name, master in masters.items()
-    ]
+    """The students' README: each lab in order with its badge, minutes and outcomes."""
     title = repository.split("/")[1] if repository else "PEFT labs"
     clone = (
         f"git clone --branch {branch} https://github.com/{repository} && cd {title}\n    "
         if repository
         else ""
     )
-    return README.format(title=title, rows="\n".join(rows), clone=clone)
+    labs = [about_lab(name, master, repository, branch) for name, master in sorted(masters.items())]
+    return README.format(title=title, labs="\n\n".join(labs), clone=clone)
+
+
+def about_lab(name: str, master: Any, repository: str | None, branch: str) -> str:
+    """A lab's heading, badge, minutes and, from its first cell, what one can do afterwards."""
+    badge = (
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{repository}/blob/{branch}/labs/{name}.ipynb)"
+    )
+    core, optional = reading_minutes(master)
+    minutes = f"About {core} minutes" + (f", and {optional} for what is optional" * (optional > 0))
+    took = measured(name, "cpu")
+    minutes += f"; {took.minutes} of computing on a CPU." if took else "."
+    outcomes = re.findall(r"^- .+", master.cells[0].source, re.MULTILINE)
+    parts = [f"### [{title_of(master)}](labs/{name}.ipynb)", badge if repository else "", minutes]
+    return "\n\n".join(part for part in [*parts, "\n".join(outcomes)] if part)
+
+
+def reading_minutes(master: Any) -> tuple[int, int]:
+    """(core, optional) minutes to read and work through a lab, rounded to five.
+
+    Counted as 200 words, or 20 lines of code, a minute, and 4 minutes an exercise. A part is
+    optional from a heading that ends in "(optional)" to the next heading of its level or above.
+    """
+    minutes, level = [0.0, 0.0], 0  # level of the optional part that is open, 0 for none
+    for cell in master.cells:
+        if cell.cell_type == "code":
+            spent = len(cell.source.splitlines()) / 20 + 4 * len(REGION.findall(cell.source))
+            minutes[level > 0] += spent
+            continue
+        for line in re.sub(r"\([^)\s]{30,}\)", "", cell.source).splitlines():
+            if heading := re.match(r"#+(?= )", line):
+                if len(heading[0]) <= (level or 9):
+                    level = len(heading[0]) if line.endswith("(optional)") else 0
+            minutes[level > 0] += len(line.split()) / 200
+    core, optional = (5 * round(spent / 5) for spent in minutes)
+    return core, optional
 
 
 def title_of(master: Any) -> str:

@@ -876,3 +876,37 @@ def test_a_student_runs_a_lab_types_the_solutions_in_and_hands_it_in(
 
 def html_of(cell):
     return "\n".join(str(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
+
+
+# ----------------------------------------------------------------------------- what the README says
+def test_optional_parts_are_counted_apart():
+    words = " ".join(["word"] * 1998)
+    code = new_code_cell("x = 1\n" * 100)
+    solved = new_code_cell("def f():\n    # BEGIN SOLUTION\n    1\n    # END SOLUTION")
+    core = [new_markdown_cell(f"## 1\n{words}"), code, solved]
+    optional = [
+        new_markdown_cell(f"### Aside (optional)\n{words}"),
+        new_markdown_cell(f"#### Inside it\n{words}"),
+        code,
+    ]
+
+    def minutes(*cells):
+        return release.reading_minutes(new_notebook(cells=list(cells)))
+
+    assert minutes(*core) == (20, 0)  # 10 + 5 + 4
+    assert minutes(*optional) == (0, 25)
+    assert minutes(*optional, new_markdown_cell("### Next"), *core) == (20, 25)
+
+
+@pytest.mark.parametrize("path", find_labs(), ids=lambda path: path.stem)
+def test_the_core_of_each_lab_is_an_hour_at_most(path):
+    core, optional = release.reading_minutes(nbformat.read(path, as_version=4))
+    assert 30 <= core <= 60 and optional <= 20
+
+
+def test_the_readme_says_what_each_lab_is_for():
+    path = next(path for path in find_labs() if path.stem.startswith("03"))
+    said = release.about_lab(path.stem, nbformat.read(path, as_version=4), REPO, BRANCH)
+    assert said.startswith("### [Lab 03 ") and f"blob/{BRANCH}/labs/{path.stem}" in said
+    assert "\nAbout 55 minutes, and 10 for what is optional; 1 of computing" in said
+    assert said.count("\n- ") == 5 and "\n- place the checkpoints" in said
