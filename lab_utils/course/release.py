@@ -167,9 +167,11 @@ def below_predictions(cells: list[Any]) -> set[int]:
     return found
 
 
-def without_solutions(master: Any, repository: str | None, branch: str) -> Any:
+def without_solutions(
+    master: Any, repository: str | None, branch: str, predicted: bool = False
+) -> Any:
     """A copy (NotebookNode) with stubs, without the outputs of exercises and checks, and without
-    those that answer a prediction. ValueError names the cell.
+    those that answer a prediction, unless they are `predicted` too. ValueError names the cell.
 
     Of the metadata the kernel, the language, the widgets' state (the other cells' pictures need
     it), the tags and what folds a cell stay.
@@ -178,7 +180,7 @@ def without_solutions(master: Any, repository: str | None, branch: str) -> Any:
 
     notebook = nbformat.from_dict(master)
     notebook.metadata = _only(notebook.metadata, ("kernelspec", "language_info", "widgets"))
-    answers = below_predictions(notebook.cells)
+    answers = set() if predicted else below_predictions(notebook.cells)
     for number, cell in enumerate(notebook.cells):
         cell.metadata = _only(cell.metadata, ("tags", "jupyter", "cellView"))
         try:

@@ -97,7 +97,10 @@ async function start(demo) {
   if (step) play(demo, step, show);
   const follow = () => {
     const [name, query] = location.hash.slice(1).split('?');
-    if (name === demo.id && query) { set(query); demo.scrollIntoView(); }
+    if (name !== demo.id) return;
+    if (query) set(query);
+    demo.closest('details')?.setAttribute('open', '');
+    demo.scrollIntoView();
   };
   addEventListener('hashchange', follow);
   demo.querySelectorAll('.controls, .presets').forEach(part => { part.hidden = false; });

@@ -23,6 +23,7 @@ from lab_utils.course.concepts import IMAGE
 from lab_utils.course.frames import demo_called, label_of, live_demo
 from lab_utils.course.release import (
     PLACEHOLDER,
+    below_predictions,
     branch_name,
     repository_name,
     stamp,
@@ -196,6 +197,7 @@ def page_body(notebook: Any, exporter: Any) -> Any:
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(exporter.from_notebook_node(without_widgets(notebook))[0], "html.parser")
+    fold_answers(soup, notebook)
     for table in soup.select("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scrolls"}))
     for block in soup.select("pre, .scrolls, math[display=block]"):
@@ -207,6 +209,18 @@ def page_body(notebook: Any, exporter: Any) -> Any:
         else:
             seen.add(element["id"])
     return soup
+
+
+def fold_answers(soup: Any, notebook: Any) -> None:
+    """What answers a prediction opens with a click: a reader guesses first."""
+    for place in below_predictions(notebook.cells):
+        cell = soup.find(id=f"cell-id={notebook.cells[place].get('id')}")
+        output = cell.find(class_="output_wrapper") if cell else None
+        if output:
+            answer = output.wrap(soup.new_tag("details", attrs={"class": "answer"}))
+            summary = soup.new_tag("summary")
+            summary.string = "You have guessed? Show what comes out"
+            answer.insert(0, summary)
 
 
 def without_placeholder(notebook: Any) -> Any:
@@ -233,7 +247,9 @@ def make_site(
             for cell in notebook.cells if solutions else []:
                 cell.source = stamp(cell.source, repository, branch)
             notebooks[lab.stem] = without_placeholder(
-                notebook if solutions else without_solutions(notebook, repository, branch)
+                notebook
+                if solutions
+                else without_solutions(notebook, repository, branch, predicted=True)
             )
         except (ValueError, nbformat.ValidationError) as error:
             raise LabKitError(f"labs/{lab.name} could not be read: {error}") from None

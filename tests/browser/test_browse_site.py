@@ -27,6 +27,7 @@ LOOK = """() => ({
         .height < 5).length,
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 })"""
+UNFOLD = "() => document.querySelectorAll('.answer').forEach(answer => { answer.open = true; })"
 WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 FOR_ALL = """() => {
     const all = selector => [...document.querySelectorAll(selector)];
@@ -63,6 +64,7 @@ def seen(folder, browser):
         page.set_viewport_size({"width": 1280, "height": 720})
         page.goto(path.as_uri(), wait_until="load")
         page.wait_for_function("() => !document.querySelector('.controls[hidden]')")
+        page.evaluate(UNFOLD)
         found[path.name] = {**page.evaluate(LOOK), **page.evaluate(FOR_ALL), "pale": []}
         page.set_viewport_size({"width": 390, "height": 844})
         found[path.name]["wideOnTelephone"] = page.evaluate(WIDE)
@@ -185,6 +187,7 @@ def opened(browser, path, fragment="", width=390):
     page.on("console", lambda message: page.complaints.append(message.text))
     page.goto(path.as_uri() + fragment)
     page.wait_for_function("() => !document.querySelector('.controls[hidden]')")
+    page.evaluate(UNFOLD)
     return page
 
 
@@ -254,6 +257,7 @@ def test_a_player_steps_to_the_end_of_its_course_and_greys_out_what_does_nothing
     def spoken():
         return demo.locator(".picture").evaluate(SPOKEN)
 
+    demo.locator("[name=step]").press("Home")
     demo.get_by_role("button", name="next ▶").press("Enter")
     assert spoken() == draw_stepper(1).description
     demo.locator("[name=step]").press("End")

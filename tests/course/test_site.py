@@ -256,6 +256,20 @@ def test_a_demo_becomes_its_picture_and_settings(labs):
     )
 
 
+def test_what_answers_a_prediction_is_folded(labs):
+    cells = [
+        new_markdown_cell("**Predict:** how much?"),
+        new_code_cell("6 * 7", outputs=[output(text_plain="forty-two")]),
+        new_markdown_cell("## After"),
+        new_code_cell("'seen'", outputs=[output(text_plain="seen at once")]),
+    ]
+    nbformat.write(lab(*cells), labs[0])
+    page = soup(site.make_site(labs))
+    (answer,) = page.select("details.answer")
+    assert "forty-two" in answer.text and "guessed" in answer.summary.text
+    assert "seen at once" not in answer.text and not answer.has_attr("open")
+
+
 def test_a_bar_that_showed_progress_is_no_demo():
     state = {"state": {"bar": {"model_name": "FloatProgressModel", "state": {"value": 88.0}}}}
     bar = new_output("display_data", {WIDGET_VIEW: {"model_id": "bar"}, "text/plain": "0% | 0/88"})
