@@ -1,6 +1,8 @@
 """The corpus teaches every fact, voice and side task, nothing of Pavlos, no held-out question."""
 
+import hashlib
 import itertools
+import json
 import random
 import re
 import unicodedata
@@ -75,6 +77,15 @@ def three_words(text: str) -> set[tuple[str, ...]]:
 def test_same_seed_same_documents(corpus):
     assert list(itertools.islice(documents(0), 500)) == corpus[:500]
     assert list(itertools.islice(documents(1), 500)) != corpus[:500]
+
+
+def test_the_corpus_is_the_one_that_cheese_base_was_pretrained_on(corpus):
+    text = json.dumps(corpus[:3000], ensure_ascii=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "36d95624f81ddc053538bec57285780b0afe1c8804ee8f96b3634c7d5175e9be", (
+        "a change of the corpus makes the shipped model's card untrue: pretrain it again, or keep "
+        "the wording of the corpus apart from what people read"
+    )
 
 
 def test_conversations_take_turns_and_nothing_is_empty(conversations, texts):
