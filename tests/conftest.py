@@ -73,7 +73,7 @@ def place(item: pytest.Item) -> int:
 SLOW_FILES = re.compile(
     r"/tests/(bench|browser|colab|course|gpu)/"
     r"|/(test_training|test_levers|test_cheese_base|test_pretraining|test_methods|test_sweep"
-    r"|test_environment|test_tuning|test_client)\.py$"
+    r"|test_environment|test_tuning|test_client|test_mutation|test_device|test_kit_calls)\.py$"
 )
 
 

@@ -15,6 +15,7 @@ from lab_utils.drawing.style import (
     GREEN,
     GREY,
     ORANGE,
+    PALETTE,
     PURPLE,
     SKY,
     VERMILLION,
@@ -93,6 +94,22 @@ def loss_picture(losses: Sequence[float], n_steps: int, title: str, first_step: 
         style.text(left, bottom + 30, "step 1"),
         style.text(width - 20, bottom + 30, f"step {n_steps}", anchor="end"),
     )
+
+
+@style.styled
+def curves_figure(losses: Mapping[str, Sequence[float]]) -> Picture:
+    """Training losses, a line for each run."""
+    figure, axes = style.new_figure()
+    for (name, line), color, dash in zip(
+        losses.items(), PALETTE, ("-", "--", ":", "-."), strict=False
+    ):
+        axes.plot(range(1, len(line) + 1), line, dash, color=color, label=name)
+    axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+    axes.legend()
+    said = "; ".join(
+        f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in losses.items()
+    )
+    return style.described(figure, f"Training loss over the steps: {said}.")
 
 
 def answers_html(question: str, before: str, after: str) -> str:

@@ -151,20 +151,6 @@ def add_biases(model) -> None:
             )
 
 
-# ---------------------------------------------------------------------------- DoRA, in one equation
-def dora_weight(
-    weight: Tensor, lora_a: Tensor, lora_b: Tensor, lengths: Tensor, alpha: float
-) -> Tensor:
-    """The weight of a DoRA layer: rows point where W + alpha/r B A does, as long as `lengths`.
-
-    weight (n_out, n_in), lora_a (rank, n_in), lora_b (n_out, rank), lengths (n_out,) -> (n_out,
-    n_in). At the start, B is zero and `lengths` are those of W's own rows, so nothing changes (Liu
-    et al. 2024, equation 5, transposed).
-    """
-    moved = weight + alpha / lora_a.shape[0] * lora_b @ lora_a
-    return moved * (lengths / moved.norm(dim=1))[:, None]
-
-
 # -------------------------------------------------------------------------------- preparing a model
 def _by_hand(model, config: MethodConfig):
     """Freeze all but what the method trains, and add what it adds; for methods without PEFT."""

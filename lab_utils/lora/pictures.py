@@ -280,22 +280,6 @@ def capacity_figure(
 
 # ---------------------------------------------------------------------------------------- sweeps
 @style.styled
-def curves_figure(losses: Mapping[str, Sequence[float]]) -> Picture:
-    """Training losses, a line for each run."""
-    figure, axes = style.new_figure()
-    for (name, line), color, dash in zip(
-        losses.items(), PALETTE, ("-", "--", ":", "-."), strict=False
-    ):
-        axes.plot(range(1, len(line) + 1), line, dash, color=color, label=name)
-    axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
-    axes.legend()
-    said = "; ".join(
-        f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in losses.items()
-    )
-    return style.described(figure, f"Training loss over the steps: {said}.")
-
-
-@style.styled
 def tuning_figure(tuning: Mapping[str, Mapping[str, float | None]]) -> Picture:
     """Loss on tuning questions over the learning rate, a line for each candidate.
 

@@ -48,14 +48,6 @@ def test_bottleneck_forward_is_the_modules():
         )
 
 
-def test_dora_weight_is_the_methods():
-    """Which tests/lora/test_methods.py holds against PEFT's."""
-    for dora_weight, arguments in cases("dora_weight"):
-        torch.testing.assert_close(
-            dora_weight(*arguments), methods.dora_weight(*arguments), rtol=1e-4, atol=1e-4
-        )
-
-
 def test_ia3_with_factors_of_one_is_the_layer():
     for forward, (x, weight, factors, feedforward) in cases("ia3_forward"):
         torch.testing.assert_close(

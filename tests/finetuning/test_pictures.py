@@ -256,3 +256,8 @@ def test_the_picture_of_levers_says_every_speed():
         drawn.description
         == "Tokens per second with one thing changed at a time: recipe 2000, slow 500, fast 2400."
     )
+
+
+def test_the_losses_of_several_runs_stand_on_one_pair_of_axes():
+    made = plots.curves_figure({"rank 1": [5.4, 0.3], "rank 8": [5.4, 0.2]})
+    assert "rank 1 from 5.40 to 0.30; rank 8 from 5.40 to 0.20" in made.description

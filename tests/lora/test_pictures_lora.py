@@ -71,10 +71,6 @@ STATIC = {
         ),
         "teacher of rank 16: 1: 0.910, 16: 0.000. Learnt by heart: 128 pairs 1: 9%, 16: 100%",
     ),
-    "curves": (
-        lambda: plots.curves_figure({"rank 1": [5.4, 0.3], "rank 8": [5.4, 0.2]}),
-        "rank 1 from 5.40 to 0.30; rank 8 from 5.40 to 0.20",
-    ),
     "tuning": (
         lambda: plots.tuning_figure({"rank 1": {"0.001": 0.7, "0.01": 0.2, "0.03": None}}),
         "the best: rank 1 0.01",
