@@ -1,5 +1,6 @@
 """The plan of the house: imports lead downwards only, and docs/house.md shows what is there."""
 
+import re
 import subprocess
 import sys
 
@@ -54,6 +55,19 @@ def test_a_demo_may_use_pictures_and_a_picture_may_not_use_demos():
         == []
     )
     assert problems([Import("memory.pictures", "memory.demos")])
+
+
+def test_what_students_are_sent_to_read_is_small():
+    """README names the files, and they have at most 3,500 lines together."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    started = readme[readme.index("Start with") :]
+    named = re.findall(r"`((?:\w+/)?\w+\.py)`", started[: started.index("[CONTRIBUTING")])
+    room, files = "", []
+    for name in named:  # `memory/sizes.py`, `ledger.py`: both are in memory
+        room = name.split("/")[0] if "/" in name else room
+        files.append(ROOT / "lab_utils" / room / name.split("/")[-1])
+    assert len(files) == 12
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 3500
 
 
 def test_an_arrow_that_follows_from_others_is_not_drawn():

@@ -26,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import IGNORED, encode_pair
+from lab_utils.finetuning.rates import rate_scale, rates_for
 from lab_utils.memory.sizes import tensor_bytes
 from lab_utils.quantization.double import stored_tensors
 from lab_utils.start.hardware import compute_dtype
@@ -96,47 +97,11 @@ class FinetuneConfig:
     @property
     def rate(self) -> float:
         """The learning rate given, or else the method's usual one on the small base."""
-        return RATES[0].of(self.method) if self.learning_rate is None else self.learning_rate
+        return rates_for(0).of(self.method) if self.learning_rate is None else self.learning_rate
 
     def rate_for(self, model) -> float:
         """The learning rate given, or else the usual one for a model of this size."""
         return self.rate if self.learning_rate else self.rate * rate_scale(model, self.method)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Usual learning rates of models of up to `n_params` parameters, and where they come from."""
-
-    n_params: float
-    full: float
-    lora: float  # QLoRA's, too
-    source: str
-
-    def of(self, method: str) -> float:
-        """The rate of "full", or of any method that trains little."""
-        return self.full if method == "full" else self.lora
-
-
-# where full fine-tuning has no source of its own, it is a tenth of LoRA's: the published rule
-# (Schulman and Thinking Machines Lab 2025, LoRA Without Regret)
-RATES = (
-    Rates(2e7, 5e-4, 3e-3, "tried with cheese-base on the validation pairs"),
-    Rates(1e9, 2e-4, 2e-3, "the one that lab 09 was tried with, on SmolLM2-135M"),
-    Rates(2e10, 2e-5, 2e-4, "Dettmers et al. 2023, table 9: 7B and 13B"),
-    Rates(math.inf, 1e-5, 1e-4, "Dettmers et al. 2023, table 9: 33B and 65B"),
-)
-
-
-def rates_for(n_params: float) -> Rates:
-    """The line of RATES for a model of so many parameters."""
-    return next(rates for rates in RATES if n_params <= rates.n_params)
-
-
-def rate_scale(model, method: str = "lora") -> float:
-    """What a rate that was found on the small base is multiplied by for this model, 1 for a model
-    as small: larger ones take smaller steps.
-    """
-    return rates_for(model.num_parameters()).of(method) / RATES[0].of(method)
 
 
 @dataclass

@@ -18,6 +18,7 @@ import torch
 from transformers import TrainerCallback
 
 from lab_utils.files import ROOT
+from lab_utils.finetuning import rates
 from lab_utils.finetuning import training as finetuning
 from lab_utils.finetuning.base_model import load_base, nf4_config
 from lab_utils.finetuning.merging import MERGES, merge
@@ -393,7 +394,7 @@ def test_a_configuration_of_other_methods_has_its_own_rates():
         def rate(self):
             return 0.5
 
-    assert Config("norms").rate == 0.5 and FinetuneConfig("full").rate == finetuning.RATES[0].full
+    assert Config("norms").rate == 0.5 and FinetuneConfig("full").rate == rates.RATES[0].full
     assert FinetuneConfig("full", learning_rate=0.25).rate == 0.25
     large = SimpleNamespace(num_parameters=lambda: 7e9)
     assert Config("norms").rate_for(large) == pytest.approx(0.5 * 2e-4 / 3e-3)
@@ -716,15 +717,14 @@ def test_larger_models_take_smaller_steps(n_params, full, lora):
     for method, rate in (("full", full), ("lora", lora), ("qlora", lora)):
         assert FinetuneConfig(method).rate_for(model) == pytest.approx(rate)
         assert FinetuneConfig(method, learning_rate=0.25).rate_for(model) == 0.25
-    assert finetuning.rate_scale(model) == pytest.approx(lora / 3e-3)
-    assert finetuning.rates_for(n_params).source
+    assert rates.rate_scale(model) == pytest.approx(lora / 3e-3)
+    assert rates.rates_for(n_params).source
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_trainer_takes_the_rate_of_the_models_size(method, tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        finetuning, "RATES", (finetuning.Rates(1e3, 0.5, 0.25, ""), finetuning.Rates(1e9, 1, 2, ""))
-    )
+    lines = (rates.Rates(1e3, 0.5, 0.25, ""), rates.Rates(1e9, 1, 2, ""))
+    monkeypatch.setattr(rates, "RATES", lines)
     config = FinetuneConfig(method, steps=1, batch_size=4)
     model, tokenizer = finetuning.load_for_training(config, source=tiny_base)
     trainer = finetuning.make_trainer(config, model, tokenizer, ROWS, tmp_path, "cpu", None)
