@@ -993,9 +993,9 @@ def test_a_client_is_never_pickled(fake, sdk):
         pickle.dumps(client_for(fake, sdk))
 
 
-def test_an_error_inside_an_sdk_shows_its_kind_and_no_key(fake, sdk):
+def test_an_error_inside_an_sdk_shows_its_kind_and_no_key(fake, sdk, monkeypatch):
     client = client_for(fake, sdk)
-    client.service.generate = lambda *_: {}[GOOD_KEY]
+    monkeypatch.setattr(client.service, "generate", lambda *_: {}[GOOD_KEY])
     with pytest.raises(GeminiError) as caught:
         client.ask("Hello?")
     assert caught.value.kind == "unexpected" and "KeyError" in str(caught.value)
