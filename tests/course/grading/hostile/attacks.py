@@ -382,7 +382,10 @@ return 2 * x
     "leaves a thread running": attack(
         """
 import threading
-threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+def spin():  # takes time, and no memory: on a slow machine a list would grow to the limit first
+    while True:
+        pass
+threading.Thread(target=spin, daemon=True).start()
 return 2 * x
 """,
         "right",
