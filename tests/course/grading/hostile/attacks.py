@@ -381,11 +381,9 @@ return 2 * x
     ),
     "leaves a thread running": attack(
         """
-import threading
-def spin():  # takes time, and no memory: on a slow machine a list would grow to the limit first
-    while True:
-        pass
-threading.Thread(target=spin, daemon=True).start()
+import threading, time
+# it waits: one that computes shares the answer's seconds, and its end is the machine's speed
+threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()
 return 2 * x
 """,
         "right",
