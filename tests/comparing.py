@@ -18,6 +18,8 @@ from nbformat.notebooknode import from_dict
 from nbformat.v4.rwbase import rejoin_lines
 from nbval.plugin import coalesce_streams
 
+from lab_utils.drawing.live import VIEW
+
 # What is of one machine, in cells that say so, and what stands for it.
 MACHINE = [
     (r"device [^|]+\| dtype [^|]+\| tier [^|]+\| [^|]+\| seed", "MACHINE | seed"),
@@ -29,7 +31,6 @@ MACHINE = [
     (r"[\d.,]+ ?(s|ms|seconds?|minutes?|min)\b", "TIME"),
 ]
 MACHINE_COLUMN = re.compile(r"second|minute|tokens / s")  # a table's column under such a heading
-WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = 110  # characters of its text that ipywidgets keeps
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?%?")
 
@@ -84,7 +85,7 @@ def reading(data, machine: bool) -> str:
     """What a reader gets of an output: its HTML, or else its text, which a widget cuts off."""
     if "text/html" in data:
         return page_text(data["text/html"], machine)
-    return data["text/plain"][:WIDGET_TEXT] if WIDGET in data else data["text/plain"]
+    return data["text/plain"][:WIDGET_TEXT] if VIEW in data else data["text/plain"]
 
 
 def without_machine(text: str) -> str:

@@ -31,14 +31,12 @@ from lab_utils.course.release import (
     without_solutions,
 )
 from lab_utils.course.run import find_labs
+from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT, LabKitError, write_text
 from lab_utils.start.lab import MINUTES
 
 HERE = Path(__file__).parent
-WIDGET_VIEW, WIDGET_STATE = (
-    "application/vnd.jupyter.widget-view+json",
-    "application/vnd.jupyter.widget-state+json",
-)
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -82,8 +80,8 @@ def without_widgets(notebook: Any) -> Any:
     state = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     seen = {""}
     for cell in notebook.cells:
-        for output in [o for o in cell.get("outputs", []) if WIDGET_VIEW in o.get("data", {})]:
-            model_id = output.data.pop(WIDGET_VIEW)["model_id"]
+        for output in [o for o in cell.get("outputs", []) if VIEW in o.get("data", {})]:
+            model_id = output.data.pop(VIEW)["model_id"]
             name = demo_called(cell.source)
             if any(kind == "FloatProgressModel" for kind, _ in models_of(model_id, state)):
                 cell.outputs.remove(output)

@@ -13,12 +13,10 @@ from IPython.display import display
 from lab_utils.drawing.style import as_image, picture
 
 # ipywidgets ties no label to a slider's handle, tells a screen reader the place of a choice instead
-# of the choice, and names
-# neither groups of buttons nor the player's. JupyterLab's shortcuts take arrow keys and letters
-# away from a list that has the
-# focus ("d", "d" would delete the cell). A page runs no <script> that a widget brings, but it tells
-# an image that it was
-# loaded: that is when all this is mended, and from then on for whatever is drawn anew.
+# of the choice, and names neither groups of buttons nor the player's. JupyterLab's shortcuts take
+# arrow keys and letters away from a list that has the focus ("d", "d" would delete the cell). A
+# page runs no <script> that a widget brings, but it tells an image that it was loaded: that is when
+# all this is mended, and from then on for whatever is drawn anew.
 NAME_CONTROLS = """(function start(mark, tries) {
   const box = mark.closest('.lab-kit-demo');
   if (!box) { if (tries) setTimeout(start, 50, mark, tries - 1); return; }
@@ -132,10 +130,10 @@ def shown_in(box: Any) -> list[str]:
 
 def still_of(markup: str) -> str:
     """A drawing as an image, since bare SVG is left out of a notebook that was just opened; other
-    HTML as it is.
+    HTML as it is, on a line of its own.
     """
     said = re.match(r'<svg[^>]*aria-label="([^"]*)"', markup)
-    return as_image(picture(markup, html.unescape(said[1]))) if said else markup
+    return as_image(picture(markup, html.unescape(said[1]))) if said else f"<div>{markup}</div>"
 
 
 def live(draw: Callable[..., str], **controls: Any) -> Demo:

@@ -1,1 +1,1 @@
-"""Labs 00, 06 and 07: the base model, chat, training and evaluation."""
+"""Labs 00, 06, 07 and 09: the base model, chat, training and evaluation."""

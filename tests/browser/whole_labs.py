@@ -13,11 +13,11 @@ from playwright.sync_api import TimeoutError
 from watching import BADGE, Watch
 
 from lab_utils.course.run import LABS
+from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT
 
 LONGEST = 15 * 60 * 1000  # milliseconds; a lab takes three minutes at most on two free cores
 SLICE = 4000  # pixels: the height of a kept picture, of which a lab fills some
-WIDGET = "application/vnd.jupyter.widget-view+json"
 READY = """async () => { const notebook = jupyterapp.shell.currentWidget;
     await notebook.context.ready;
     await notebook.sessionContext.ready; await notebook.sessionContext.session.kernel.info; }"""
@@ -132,7 +132,7 @@ def check_widgets(page, timeout: float = 30_000) -> None:
     in milliseconds.
     """
     shown = sum(
-        WIDGET in output.get("data", {})
+        VIEW in output.get("data", {})
         for cell in page.evaluate(CODE_CELLS)
         for output in cell["outputs"]
     )

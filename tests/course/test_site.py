@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lab_utils.course import site
 from lab_utils.course.release import GAP
-from lab_utils.course.site import WIDGET_STATE, WIDGET_VIEW
+from lab_utils.course.site import WIDGET_STATE
+from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT, LabKitError
 
 SVG = (
@@ -96,12 +97,12 @@ def labs(tmp_path, monkeypatch):
     (tmp_path / "dot.png").write_bytes(base64.b64decode(PIXEL))
     demo = new_output(
         "execute_result",
-        {WIDGET_VIEW: {"model_id": "box"}, "text/plain": "VBox(...)"},
+        {VIEW: {"model_id": "box"}, "text/plain": "VBox(...)"},
         execution_count=1,
     )
     lost = new_output(
         "execute_result",
-        {WIDGET_VIEW: {"model_id": "lost"}, "text/plain": "VBox(lost)"},
+        {VIEW: {"model_id": "lost"}, "text/plain": "VBox(lost)"},
         execution_count=1,
     )
     cells = [
@@ -272,7 +273,7 @@ def test_what_answers_a_prediction_is_folded(labs):
 
 def test_a_bar_that_showed_progress_is_no_demo():
     state = {"state": {"bar": {"model_name": "FloatProgressModel", "state": {"value": 88.0}}}}
-    bar = new_output("display_data", {WIDGET_VIEW: {"model_id": "bar"}, "text/plain": "0% | 0/88"})
+    bar = new_output("display_data", {VIEW: {"model_id": "bar"}, "text/plain": "0% | 0/88"})
     cell = new_code_cell("ask()", outputs=[bar, output(text_plain="88 replies")])
     notebook = new_notebook(cells=[cell], metadata={"widgets": {WIDGET_STATE: state}})
     (shown,) = site.without_widgets(notebook).cells[0].outputs
@@ -282,7 +283,7 @@ def test_a_bar_that_showed_progress_is_no_demo():
 def test_a_demo_of_the_stage_goes_live_at_its_first_call(monkeypatch):
     begun = []
     monkeypatch.setattr(site, "live_demo", lambda name, begin: begun.append((name, begin)) or "<b>")
-    demo = {WIDGET_VIEW: {"model_id": "box"}}
+    demo = {VIEW: {"model_id": "box"}}
     cells = [
         new_code_cell("rank_demo(matrices)", outputs=[new_output("display_data", demo)])
         for _ in range(2)

@@ -32,7 +32,7 @@ def test_the_output_is_a_widget_and_the_picture_that_it_shows():
 
 def test_the_still_shows_words_as_they_are_and_no_marks_of_style():
     box = module.Demo([ipywidgets.HBox([ipywidgets.HTML("<p>said</p>")])], "A box")
-    assert box.still() == "<p>said</p>"
+    assert box.still() == "<div><p>said</p></div>"
 
 
 def test_a_quiz_opens_its_answers_where_no_kernel_runs():
@@ -55,5 +55,5 @@ def test_colabs_older_ipywidgets_shows_both_faces_too(monkeypatch):
 
 
 @pytest.mark.parametrize("markup", ["<b>no picture</b>", "plain words"])
-def test_what_is_no_drawing_stays_as_it_is(markup):
-    assert module.still_of(markup) == markup
+def test_what_is_no_drawing_has_a_line_of_its_own(markup):
+    assert module.still_of(markup) == f"<div>{markup}</div>"

@@ -9,6 +9,7 @@ import pytest
 from lab_utils.checking import all_exercises
 from lab_utils.course.frames import demo_called
 from lab_utils.course.run import find_labs
+from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT
 
 LABS = find_labs()
@@ -57,29 +58,25 @@ def test_widgets_are_stored_with_their_state_or_not_at_all(lab):
     assert all("state" in entry for entry in stored.values())
 
 
-def test_a_demo_is_words_where_no_kernel_runs(lab):
-    """GitHub and nbviewer show a widget's text: a sentence, not the inside of a box."""
-    _, notebook = lab
-    view = "application/vnd.jupyter.widget-view+json"
-    outputs = [
-        output.data
+def widgets_of(notebook) -> list[tuple]:
+    """(the cell's source, the output's data) of every widget that is stored."""
+    return [
+        (cell.source, output.data)
         for cell in code_cells(notebook)
         for output in cell.outputs
-        if view in output.get("data", {})
+        if VIEW in output.get("data", {})
     ]
-    assert not [data["text/plain"][:60] for data in outputs if "(children=" in data["text/plain"]]
+
+
+def test_a_demo_is_words_where_no_kernel_runs(lab):
+    """GitHub and nbviewer show a widget's text: a sentence, not the inside of a box."""
+    said = [data["text/plain"] for _, data in widgets_of(lab[1])]
+    assert not [text[:60] for text in said if "(children=" in text]
 
 
 def test_a_demo_of_the_stage_has_its_still_picture(lab):
-    _, notebook = lab
-    view = "application/vnd.jupyter.widget-view+json"
-    outputs = [
-        output.data
-        for cell in code_cells(notebook)
-        for output in cell.outputs
-        if demo_called(cell.source) and view in output.get("data", {})
-    ]
-    assert not [data["text/plain"] for data in outputs if "text/html" not in data]
+    shown = [data for source, data in widgets_of(lab[1]) if demo_called(source)]
+    assert not [data["text/plain"] for data in shown if "text/html" not in data]
 
 
 def test_no_two_cells_show_the_same_picture(lab):

@@ -265,9 +265,9 @@ def memory_of(first: int) -> int:
     set size).
     """
     total = 0
-    for name in _listed(f"/proc/{first}/root/proc"):
+    for name in _listed(_seen(first, "/proc")):
         if name.isdigit():
-            with suppress(OSError), open(f"/proc/{first}/root/proc/{name}/smaps_rollup") as file:
+            with suppress(OSError), open(_seen(first, f"/proc/{name}/smaps_rollup")) as file:
                 total += sum(
                     int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")
                 )
@@ -279,9 +279,16 @@ def files_of(first: int) -> int:
     total = 0
     for folder in (JOB, "/tmp", "/dev/shm"):
         with suppress(OSError):
-            found = os.statvfs(f"/proc/{first}/root{folder}")
+            found = os.statvfs(_seen(first, folder))
             total += found.f_files - found.f_ffree
     return total
+
+
+def _seen(first: int, path: str) -> str:
+    """A path in a room as this process reaches it: Linux shows the room's file system below its
+    first process.
+    """
+    return f"/proc/{first}/root{path}"
 
 
 def _listed(folder: str) -> list[str]:

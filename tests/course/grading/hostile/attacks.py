@@ -441,7 +441,8 @@ for place, folders, names in os.walk("/"):
         continue
     found += [name for name in names if name.endswith((".ipynb", ".csv", ".key"))]
     found += [name for name in names if name in ("shadow", "id_rsa")]
-for place in ("/home", "/root/.ssh", "/root/.cache", "/var", "/etc/shadow", "/etc/passwd"):
+secrets = [os.path.join("/root", name) for name in (".ssh", ".cache")]  # of the first user
+for place in ("/home", *secrets, "/var", "/etc/shadow", "/etc/passwd"):
     found += [place] if os.path.exists(place) else []
 """),
     "spy: processes of others": spy(
