@@ -31,7 +31,6 @@ from lab_utils.course.release import (
     without_solutions,
 )
 from lab_utils.course.run import find_labs
-from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT, LabKitError, write_text
 from lab_utils.start.lab import MINUTES
 
@@ -75,6 +74,8 @@ def without_widgets(notebook: Any) -> Any:
     showed progress are gone.
     """
     import nbformat
+
+    from lab_utils.drawing.live import VIEW
 
     notebook = nbformat.from_dict(notebook)
     state = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
