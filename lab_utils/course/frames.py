@@ -13,6 +13,7 @@ import html
 import importlib
 import itertools
 import json
+import random
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ CALLED = {
     "axes_demo": "methods",
     "job_demo": "tuning-job",
     "break_even_demo": "break-even",
+    "BrowseAndVote": "votes",
     **{
         demo.builder.split(":")[1]: name
         for name, demo in DEMOS.items()
@@ -158,10 +160,11 @@ def draw_all(name: str, box: Any, controls: list[Control]) -> dict[str, list]:
     return {"pictures": list(pictures), "order": order}
 
 
-def packed(frames: dict[str, list]) -> str:
+def frames_html(frames: dict[str, Any]) -> str:
     """The frames as text that a page can hold: JSON, gzip, base64; without a date in it."""
     data = json.dumps(frames, ensure_ascii=False, separators=(",", ":")).encode()
-    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
+    text = base64.b64encode(gzip.compress(data, mtime=0)).decode()
+    return f'<script type="text/plain" class="frames">{text}</script>'
 
 
 # ---------------------------------------------------------------------------------------- the page
@@ -169,6 +172,8 @@ def live_demo(name: str, begin: dict[str, str] | None = None) -> str:
     """A demo of the stage as HTML with its controls; `begin` gives labels of values to begin with,
     by the labels of the controls.
     """
+    if name == "votes":
+        return live_votes()
     demo = find_demo(name)
     module, function = demo.builder.split(":")
     box = getattr(importlib.import_module(module), function)()
@@ -183,17 +188,15 @@ def live_demo(name: str, begin: dict[str, str] | None = None) -> str:
         f'<section class="demo live" id="{name}" aria-label="{title}">'
         f'<div class="controls" hidden>{shown}{player}</div>'
         f'<p class="presets" hidden>{presets_html(name, controls)}</p>'
-        f'<div class="picture" aria-live="polite" tabindex="0">{first}</div>'
-        f'<p class="said" aria-hidden="true"></p>{note}'
-        f'<script type="text/plain" class="frames">{packed(frames)}</script></section>'
+        f"{picture_html(first)}{note}"
+        f"{frames_html(frames)}</section>"
     )
 
 
-PLAYER = (
-    '<div class="player"><button type="button" data-by="-1">◀ back</button>'
-    '<button type="button" data-play aria-pressed="false">play</button>'
-    '<button type="button" data-by="1">next ▶</button></div>'
-)
+BACK = '<button type="button" data-by="-1">◀ back</button>'
+NEXT = '<button type="button" data-by="1">next ▶</button>'
+PLAY = '<button type="button" data-play aria-pressed="false">play</button>'
+PLAYER = f'<div class="player">{BACK}{PLAY}{NEXT}</div>'
 
 
 def began(control: Control, begin: dict[str, str]) -> Control:
@@ -244,4 +247,91 @@ def presets_html(name: str, controls: list[Control]) -> str:
     return "".join(
         f'<a href="#{name}{html.escape(query)}">{html.escape(label)}</a>'
         for label, query in links.items()
+    )
+
+
+# ---------------------------------------------------------------------------------------- the votes
+RATERS = ("A", "B")
+TWO_VOTES = ("yes yes", "yes no", "no yes", "no no")  # A's and B's; site.js counts in this order
+N_PAIRS = 12  # of 30, as in the lab, there are 46,376 counts of the two raters' votes; of 12, 1,820
+VOTES_NOTE = (
+    f"Here with {N_PAIRS} pairs of the kit's own dataset; the lab has 30 and keeps your votes. On "
+    "this page they are gone when you leave it."
+)
+
+
+def live_votes() -> str:
+    """Lab 05's form on which two raters vote, as HTML.
+
+    Its settings are no grid: two raters, two questions and N_PAIRS pairs have 3 ** 48 states. But a
+    pair's picture depends on its place alone, and a question's agreement on how many pairs got
+    which two votes. So these are drawn beforehand, and site.js keeps the votes and counts them.
+    """
+    from lab_utils.pavlos import load_pairs
+    from lab_utils.pavlos.build import facts_by_id
+    from lab_utils.pavlos.demos import VOTES
+    from lab_utils.pavlos.judge import with_controls
+    from lab_utils.pavlos.pictures import pair_picture
+
+    rng, facts = random.Random(1), facts_by_id()
+    rows = with_controls(rng.sample(load_pairs("train"), N_PAIRS), facts, seed=1)
+    pairs = [
+        str(pair_picture(i, N_PAIRS, row, facts[row["fact_id"]].statement()))
+        for i, row in enumerate(rows, 1)
+    ]
+    drawn = {name: draw_agreement(name) for name in VOTES}
+    questions = (
+        choice_html(name, text, ("not yet", "yes", "no"))
+        + picture_html(drawn[name]["pictures"][0])  # no votes yet
+        for name, text in VOTES.items()
+    )
+    return (
+        '<section class="demo live" id="votes" aria-label="Two raters vote">'
+        f"{choice_html('rater', 'rater', RATERS)}{picture_html(pairs[0])}"
+        f'<div class="controls player" hidden>{BACK}{NEXT}</div>'
+        f"{''.join(questions)}<p><em>{VOTES_NOTE}</em></p>"
+        f"{frames_html({'pairs': pairs, **drawn})}</section>"
+    )
+
+
+def draw_agreement(name: str) -> dict[str, Any]:
+    """A question's agreement for all votes of N_PAIRS pairs: {"pictures": different ones, "place":
+    {the counts of TWO_VOTES, as "3,0,1,0": the place of their picture}}.
+    """
+    from lab_utils.pavlos.judge import agreement
+    from lab_utils.pavlos.pictures import agreement_picture
+
+    pictures: dict[str, int] = {}
+    place = {}
+    for counts in itertools.product(range(N_PAIRS + 1), repeat=len(TWO_VOTES)):
+        if sum(counts) <= N_PAIRS:
+            drawn = str(agreement_picture({name: agreement(*votes_of(counts))}, RATERS))
+            place[",".join(map(str, counts))] = pictures.setdefault(drawn, len(pictures))
+    return {"pictures": list(pictures), "place": place}
+
+
+def votes_of(counts: Iterable[int]) -> tuple[dict[int, str], dict[int, str]]:
+    """The votes of two raters, by pair, that have these counts of TWO_VOTES."""
+    both = [two.split() for two, n in zip(TWO_VOTES, counts) for _ in range(n)]
+    return tuple(dict(enumerate(votes)) for votes in zip(*both)) or ({}, {})
+
+
+def choice_html(name: str, legend: str, options: Iterable[str]) -> str:
+    """A group of radio buttons, the first of them chosen."""
+    buttons = "".join(
+        f'<label><input type="radio" name="votes-{name}" value="{option}"'
+        f"{'' if i else ' checked'}> {option}</label>"
+        for i, option in enumerate(options)
+    )
+    return (
+        f'<fieldset class="controls" data-name="{name}" hidden><legend>{html.escape(legend)}'
+        f"</legend>{buttons}</fieldset>"
+    )
+
+
+def picture_html(drawn: str) -> str:
+    """A place for pictures, with the first of them; what it says stands below on a telephone."""
+    return (
+        f'<div class="picture" aria-live="polite" tabindex="0">{drawn}</div>'
+        '<p class="said" aria-hidden="true"></p>'
     )

@@ -31,19 +31,26 @@ function controlOf(input) {
   };
 }
 
+// Shows a drawn picture; what it says is written below it, for telephones.
+function put(picture, drawn) {
+  if (picture.drawn === drawn) return;
+  picture.innerHTML = picture.drawn = drawn;
+  picture.nextElementSibling.textContent =
+    picture.querySelector('svg[role=img]')?.getAttribute('aria-label') ?? '';
+}
+
 async function start(demo) {
   const frames = await unpack(demo.querySelector('.frames').textContent);
-  const picture = demo.querySelector('.picture'), said = demo.querySelector('.said');
+  const picture = demo.querySelector('.picture');
   const controls = [...demo.querySelectorAll('.control :is(input, select)')].map(controlOf);
   const byName = Object.fromEntries(controls.map(control => [control.name, control]));
   const begin = controls.map(control => control.place);
   const step = demo.querySelector('.player') && byName.step;
-  let shown = null, linking = 0;
+  let linking = 0;
 
   // the picture's number for the places of all controls: the last control's are next to each other
   const numberAt = places =>
     frames.order[controls.reduce((sum, c, i) => sum * c.labels.length + places[i], 0)];
-  const number = () => numberAt(controls.map(control => control.place));
 
   // the course ends where one event more would show the same
   function fitCourse() {
@@ -61,9 +68,7 @@ async function start(demo) {
     }
     if (step) fitCourse();
     controls.forEach(control => control.say());
-    if (number() === shown) return;
-    picture.innerHTML = frames.pictures[shown = number()];
-    said.textContent = picture.querySelector('svg[role=img]')?.getAttribute('aria-label') ?? '';
+    put(picture, frames.pictures[numberAt(controls.map(control => control.place))]);
   }
 
   // ?name=value&...; what is not named begins anew
@@ -127,6 +132,43 @@ function play(demo, step, show) {
   demo.querySelectorAll('[data-by]').forEach(other => { other.onclick = () => move(+other.dataset.by); });
 }
 
+// Two raters vote on pairs, as long as the page is open: {pairs: [HTML], and for each question
+// {pictures: [HTML], place: {"n,n,n,n": place of the picture}}}, by how often the raters said what.
+async function startVotes(demo) {
+  const frames = await unpack(demo.querySelector('.frames').textContent);
+  const [pair, ...agreements] = demo.querySelectorAll('.picture');
+  const [rater, ...questions] = [...demo.querySelectorAll('fieldset')].map(field =>
+    ({name: field.dataset.name, options: [...field.querySelectorAll('input')]}));
+  const raters = rater.options.map(option => option.value), votes = {};
+  let place = 0;
+  const key = (who, {name}, at) => [who, name, at].join();
+  const chosen = ({options}) => options.find(option => option.checked).value;
+  const count = (question, both) => frames.pairs.filter((_, at) =>
+    raters.map(who => votes[key(who, question, at)]).join(' ') === both).length;
+
+  function show() {
+    put(pair, frames.pairs[place]);
+    questions.forEach((question, i) => {
+      const vote = votes[key(chosen(rater), question, place)] ?? 'not yet';
+      question.options.forEach(option => { option.checked = option.value === vote; });
+      const counts = ['yes yes', 'yes no', 'no yes', 'no no'].map(both => count(question, both));
+      put(agreements[i], frames[question.name].pictures[frames[question.name].place[counts]]);
+    });
+  }
+
+  rater.options.forEach(option => { option.onchange = show; });
+  for (const question of questions) {
+    const keep = () => { votes[key(chosen(rater), question, place)] = chosen(question); show(); };
+    question.options.forEach(option => { option.onchange = keep; });
+  }
+  demo.querySelectorAll('[data-by]').forEach(button => {
+    const by = +button.dataset.by, n = frames.pairs.length;
+    button.onclick = () => { place = (place + by + n) % n; show(); };
+  });
+  demo.querySelectorAll('.controls').forEach(part => { part.hidden = false; });
+  show();
+}
+
 // --------------------------------------------------------------------------------------- search
 // search_index.js sets window.sections: [[lab, heading, address, text], ...]; loaded when needed
 function searching(box, found) {
@@ -156,6 +198,7 @@ function searching(box, found) {
   });
 }
 
-document.querySelectorAll('.demo.live').forEach(demo => start(demo).catch(console.warn));
+document.querySelectorAll('.demo.live').forEach(demo =>
+  (demo.id === 'votes' ? startVotes : start)(demo).catch(console.warn));
 searching(document.querySelector('[type=search]'), document.querySelector('.found'));
 if (innerWidth >= 1200) document.querySelectorAll('aside details').forEach(list => { list.open = true; });

@@ -12,6 +12,7 @@ from lab_utils.course.run import find_labs
 from lab_utils.course.site import make_site
 from lab_utils.course.stage import DEMOS
 from lab_utils.memory.demos import draw_stepper, replayed
+from lab_utils.pavlos.demos import VOTES
 from lab_utils.quantization.demos import draw_outlier
 
 pytestmark = pytest.mark.browser
@@ -217,7 +218,7 @@ def test_every_control_works_by_keyboard_without_a_kernel(folder, browser, lab):
     page = opened(browser, folder / f"{lab}.html")
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 844})
-        demos = page.locator(".demo.live").all()
+        demos = page.locator(".demo.live:not(#votes)").all()
         assert demos
         for demo in demos:
             assert press_all(page, demo) == set()
@@ -278,4 +279,49 @@ def test_a_player_plays(places, browser):
     page.wait_for_function("() => document.querySelector('#paging [name=step]').value > 1")
     button.press("Enter")
     assert button.inner_text() == "play"
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_two_raters_vote_by_keyboard(folder, browser, width):
+    page = opened(browser, folder / "05_pavlos_dataset.html", "#votes", width)
+    demo = page.locator("#votes")
+    pair, voice, truth = demo.locator(".picture").all()
+
+    def choose(group, option):
+        """As a reader does: to the group's chosen button, and by arrows to another one."""
+        buttons = demo.get_by_role("group", name=group).get_by_role("radio")
+        names = buttons.evaluate_all("all => all.map(one => one.value)")
+        now = buttons.evaluate_all("all => all.findIndex(one => one.checked)")
+        buttons.nth(now).focus()
+        by = names.index(option) - now
+        for _ in range(abs(by)):
+            page.keyboard.press("ArrowDown" if by > 0 else "ArrowUp")
+
+    def chosen(group):
+        buttons = demo.get_by_role("group", name=group).get_by_role("radio")
+        return buttons.evaluate_all("all => all.find(one => one.checked).value")
+
+    VOICE, TRUTH = VOTES["voice"], VOTES["truth"]
+    for vote in ("yes", "no", "yes"):
+        choose(VOICE, vote)
+        demo.get_by_role("button", name="next ▶").press("Enter")
+    assert "pair 4 of 12" in pair.inner_text() and chosen(VOICE) == "not yet"
+    assert "no pair judged by both" in voice.evaluate(SPOKEN)
+    choose("rater", "B")
+    for vote in ("yes", "no", "no"):
+        demo.get_by_role("button", name="◀ back").press("Enter")
+        assert chosen(VOICE) == "not yet", "A's votes are not B's"
+        choose(VOICE, vote)
+    choose(TRUTH, "no")
+    # A said yes, no, yes; B no, no, yes
+    assert "voice: agree on 67% of 3, kappa 0.40" in voice.evaluate(SPOKEN)
+    assert "no pair judged by both" in truth.evaluate(SPOKEN)
+    choose(VOICE, "not yet")
+    assert "agree on 100% of 2" in voice.evaluate(SPOKEN), "a vote can be taken back"
+    demo.get_by_role("button", name="◀ back").press("Enter")
+    assert "pair 12 of 12" in pair.inner_text()
+    box = demo.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert page.complaints == []
     page.close()

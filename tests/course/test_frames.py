@@ -15,6 +15,9 @@ from lab_utils.course.frames import Control, demo_called, live_demo
 from lab_utils.course.stage import DEMOS
 from lab_utils.drawing.live import live
 from lab_utils.memory.demos import draw_stepper
+from lab_utils.pavlos.demos import VOTES
+from lab_utils.pavlos.judge import agreement
+from lab_utils.pavlos.pictures import agreement_picture
 from lab_utils.quantization.demos import draw_outlier
 
 
@@ -117,8 +120,28 @@ def test_a_call_is_known_by_its_function():
     assert demo_called("from x import outlier_demo\n\noutlier_demo()") == "outlier"
     assert demo_called("rank_demo(matrices)") == "rank"
     assert demo_called("BeforeAfterChat(a, b)") == "" == demo_called("outlier_demo")
-    assert set(frames.CALLED.values()) == {name for name, demo in DEMOS.items() if not demo.needs}
+    without_model = {name for name, demo in DEMOS.items() if not demo.needs}
+    assert set(frames.CALLED.values()) == {"votes", *without_model}
 
 
 def test_grids_are_of_controls_that_exist():
     assert set(frames.GRIDS) <= set(DEMOS) and set(frames.NOTES) <= set(DEMOS)
+
+
+def test_votes_lead_to_the_agreement_that_the_lab_draws():
+    page = BeautifulSoup(live_demo("votes"), "html.parser")
+    drawn = unpacked(page)
+    a = {1: "yes", 2: "yes", 3: "no", 4: "yes"}
+    b = {1: "yes", 2: "no", 3: "no", 5: "no"}  # of both: yes yes, yes no, no no
+    for name in VOTES:
+        wanted = agreement_picture({name: agreement(a, b)}, frames.RATERS)
+        assert drawn[name]["pictures"][drawn[name]["place"]["1,1,0,1"]] == wanted
+        assert len(drawn[name]["place"]) == 1820
+    assert len(set(drawn["pairs"])) == frames.N_PAIRS
+    assert page.select_one(".picture [role=status]").text.startswith("pair 1 of 12")
+
+
+def test_the_counts_of_votes_are_the_right_way_round():
+    a, b = frames.votes_of((2, 1, 0, 1))
+    assert ([*a.values()], [*b.values()]) == (["yes"] * 3 + ["no"], ["yes"] * 2 + ["no"] * 2)
+    assert frames.votes_of((0, 0, 0, 0)) == ({}, {})
