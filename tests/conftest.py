@@ -71,10 +71,16 @@ def place(item: pytest.Item) -> int:
 
 # Files whose tests train, or start other programs again and again: `test --quick` leaves them out.
 SLOW_FILES = re.compile(
-    r"/tests/(bench|browser|colab|course|gpu)/"
+    r"/tests/(bench|browser|colab|course|gpu)(/|$)"
     r"|/(test_training|test_levers|test_cheese_base|test_pretraining|test_methods|test_sweep"
     r"|test_environment|test_tuning|test_client|test_mutation|test_device|test_kit_calls)\.py$"
 )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """What `test --quick` leaves out is not even loaded."""
+    if "not slow" in config.option.markexpr and SLOW_FILES.search(collection_path.as_posix()):
+        return True
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest reads the markers of `-m`

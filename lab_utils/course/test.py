@@ -14,6 +14,7 @@ from lab_utils.files import ROOT
 from lab_utils.start.doctor import CHROMIUM_REMEDY, find_chromium
 
 REAL_MODEL_LAB = "labs/09_*"  # it takes minutes and a model that `get` brings: `run 09` runs it
+NBVAL = ["--nbval", "--nbval-current-env"]
 QUICK = "not gpu and not browser and not sandbox and not slow"  # for every edit
 
 
@@ -57,14 +58,15 @@ def pytest_arguments(passed_on: list[str], quick: bool = False, browser: bool = 
     browser, where its outputs are compared too, or by nbval where there is no browser. `quick`
     leaves out browsers, training and all that takes more than a moment.
     """
-    options = ["-m", QUICK if quick else "not gpu", "--nbval", "--nbval-current-env"]
+    options = ["-m", QUICK if quick else "not gpu"]
     words = [word for word in passed_on if not word.startswith("-")]
     if any((ROOT / word.split("::")[0]).exists() for word in words):
-        return [*options, *passed_on]
-    folders = (
-        ["tests"] if browser or quick else ["labs", "tests", f"--ignore-glob={REAL_MODEL_LAB}"]
-    )
+        return [*options, *NBVAL, *passed_on]
     shared_out = ["-n", str(n_workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
+    if browser or quick:  # nbval takes seconds to load, for no notebook
+        folders = ["-p", "no:nbval", "tests"]
+    else:
+        folders = [*NBVAL, "labs", "tests", f"--ignore-glob={REAL_MODEL_LAB}"]
     return [*options, *shared_out, *folders, *passed_on]
 
 

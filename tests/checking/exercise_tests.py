@@ -1,12 +1,10 @@
 """What every exercise must withstand. Also the `cases` that the labs' own tests compare."""
 
-import copy
-
 import numpy as np
 from variants import VARIANTS
 
 from lab_utils.checking import all_exercises, find_exercise
-from lab_utils.checking.checks import Exercise, find_problem, same_answer
+from lab_utils.checking.checks import Exercise, find_problem, fresh, same_answer
 
 
 def solutions(lab: str | None = None) -> list[tuple[Exercise, int]]:
@@ -72,5 +70,5 @@ def assert_well_made(exercise: Exercise) -> None:
     assert len(exercise.corners) >= 3 and exercise.hints
     assert len(VARIANTS[exercise.name]) >= 3, "at least 3 right answers in other styles"
     drawn = exercise.make_inputs(np.random.default_rng(0))
-    answers = [exercise.reference(*copy.deepcopy(case)) for case in drawn]
+    answers = [exercise.reference(*fresh(case)) for case in drawn]
     assert not all(same_answer(exercise, answers[0], answer) for answer in answers[1:])

@@ -8,8 +8,9 @@ import pytest
 
 from lab_utils.course import test as testing
 
-FIXED = ["-m", "not gpu", "--nbval", "--nbval-current-env"]
+NBVAL = ["--nbval", "--nbval-current-env"]
 SHARED_OUT = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+ALL_TESTS = [*SHARED_OUT, "-p", "no:nbval", "tests"]  # no notebook is among them
 
 
 @pytest.fixture(autouse=True)
@@ -20,22 +21,24 @@ def two_cores(monkeypatch):
 @pytest.mark.parametrize(
     "passed_on, expected",
     [
-        ([], [*SHARED_OUT, "tests"]),
-        (["-q", "-k", "absent"], [*SHARED_OUT, "tests", "-q", "-k", "absent"]),
-        (["tests/test_main.py::test_x", "-q"], ["tests/test_main.py::test_x", "-q"]),
-        (["labs", "--nbval-lax"], ["labs", "--nbval-lax"]),
-        (["tests", "-m", "gpu"], ["tests", "-m", "gpu"]),
+        ([], ALL_TESTS),
+        (["-q", "-k", "absent"], [*ALL_TESTS, "-q", "-k", "absent"]),
+        (["tests/test_main.py::test_x", "-q"], [*NBVAL, "tests/test_main.py::test_x", "-q"]),
+        (["labs", "--nbval-lax"], [*NBVAL, "labs", "--nbval-lax"]),
+        (["tests", "-m", "gpu"], [*NBVAL, "tests", "-m", "gpu"]),
     ],
 )
 def test_paths_replace_the_usual_ones(passed_on, expected):
-    assert testing.pytest_arguments(passed_on) == FIXED + expected
+    assert testing.pytest_arguments(passed_on) == ["-m", "not gpu", *expected]
 
 
 def test_without_a_browser_nbval_runs_the_labs():
     without_real_model = ["labs", "tests", "--ignore-glob=labs/09_*"]
     assert testing.pytest_arguments([], browser=False) == [
-        *FIXED,
+        "-m",
+        "not gpu",
         *SHARED_OUT,
+        *NBVAL,
         *without_real_model,
     ]
 
@@ -44,9 +47,7 @@ def test_quick_leaves_out_what_takes_more_than_a_moment():
     assert testing.pytest_arguments([], quick=True, browser=False) == [
         "-m",
         "not gpu and not browser and not sandbox and not slow",
-        *FIXED[2:],
-        *SHARED_OUT,
-        "tests",
+        *ALL_TESTS,
     ]
 
 
