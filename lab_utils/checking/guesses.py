@@ -1,8 +1,12 @@
 """Guesses before a measurement, kept and held beside it: `guess("loss at step 0", 10)` in a cell,
 `reveal("loss at step 0", losses[0])` where the value is known, `your_guesses()` at the end.
 
-They are kept in the lab's results folder (`guesses.jsonl`) and go nowhere else. What counts is the
-last guess before its value was told; delete the file to guess anew.
+`guess("loss at step 0", None)` asks for the number: by a field where the notebook is open in
+JupyterLab, VS Code or Colab. Where it is executed without anybody there, and in what a lab stores,
+it is a sentence.
+
+Guesses are kept in the lab's results folder (`guesses.jsonl`) and go nowhere else. What counts is
+the last guess before its value was told; delete the file to guess anew.
 """
 
 from __future__ import annotations
@@ -12,12 +16,12 @@ import math
 import numbers
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lab_utils.checking.checks import card
-from lab_utils.checking.packing import lab_info, session
+from lab_utils.checking.packing import is_open, lab_info, session
 from lab_utils.drawing.style import (
     BLACK,
     BLUE,
@@ -48,6 +52,7 @@ class Guess:
     what: str
     guessed: float | None = None
     measured: float | None = None
+    asking: bool = field(default=False, compare=False)  # for the number, by a field
 
     @property
     def ratio(self) -> float | None:
@@ -91,6 +96,15 @@ class Guess:
         color = GREY if self.guessed is None else GREEN if self.near else BLUE
         return card(color, html.escape(str(self)))
 
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        if not (self.asking and is_open(session())):
+            return {}
+        from lab_utils.checking.guess_form import GuessForm
+        from lab_utils.drawing.live import VIEW
+
+        form = GuessForm(self, lambda value: guess(self.what, value))
+        return {VIEW: form._repr_mimebundle_(**options)[VIEW]}
+
 
 def shown(value: float) -> str:
     """A number for a sentence: whole ones in full, others with three digits."""
@@ -99,13 +113,13 @@ def shown(value: float) -> str:
 
 # ------------------------------------------------------------------------- guessing, and the answer
 def guess(what: str, value: float | None = None) -> Guess:
-    """Keep a guess of `what`, a number; None keeps nothing. Once the value was told, the guess
-    stays as it was. TypeError or ValueError for what is no finite number.
+    """Keep a guess of `what`, a number; None asks for it. Once the value was told, the guess stays
+    as it was. TypeError or ValueError for what is no finite number.
     """
     file = kept_in()
     before = standing(read_appended(file)).get(what, Guess(what))
     if value is None or before.measured is not None:
-        return before
+        return replace(before, asking=before.measured is None)
     row = {"what": what, "guess": as_number(what, value)}
     if row["guess"] != before.guessed:
         append_jsonl(file, row)

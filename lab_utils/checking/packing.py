@@ -109,6 +109,12 @@ def session() -> Mapping[str, Any]:
     return shell.user_ns if shell else {}
 
 
+def is_open(namespace: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody has this notebook open; not where it is executed by a program."""
+    editor = "__vsc_ipynb_file__" in namespace or "JPY_SESSION_NAME" in environ
+    return editor or "google.colab" in sys.modules
+
+
 def lab_info(namespace: Mapping[str, Any]) -> LabInfo | None:
     """What `start_lab` returned in the setup cell, or None before that cell was run."""
     return next((value for value in namespace.values() if isinstance(value, LabInfo)), None)

@@ -535,9 +535,10 @@ run the cell. The check below it says what it put in, what it expected and what 
 fresh inputs every time, and `check(f, hint=1)` gives a first hint. Keep the names of the
 functions: that is how they are found.
 
-**Guesses.** Where a cell says `guess("...", None)`, write your number in the place of `None` before
-you go on. What is measured is then told beside it, and the lab's last picture shows how near you
-were. Guesses stay on your machine (`runs/NN/guesses.jsonl`).
+**Guesses.** Run a cell that says `guess("...", None)`, type your number into its field and press
+*keep* before you go on (or write it in the place of `None`). What is measured is then told beside
+it, and the lab's last picture shows how near you were. Guesses stay on your machine
+(`runs/NN/guesses.jsonl`).
 
 **Handing in.** Save the notebook, run its last cell, and upload the zip that it names. Marks do
 not come from the checks in the notebook: your functions are asked again, with other inputs.

@@ -4,10 +4,13 @@ import types
 
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
 from lab_utils.checking import guess, reveal, your_guesses
 from lab_utils.checking import guesses as module
+from lab_utils.checking.guess_form import GuessForm
 from lab_utils.checking.guesses import Guess, calibration, guesses_picture, standing
+from lab_utils.drawing.live import VIEW
 from lab_utils.files import read_jsonl
 from lab_utils.start.lab import LabInfo
 
@@ -62,6 +65,41 @@ def test_what_is_no_number_is_refused(file, value):
     with pytest.raises((TypeError, ValueError), match=f"'{LOSS}' is a.* number"):
         guess(LOSS, value)
     assert not file.exists()
+
+
+def test_a_field_asks_where_the_notebook_is_open_and_nowhere_else(file, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    bundle = DisplayFormatter().format
+    words, page = bundle(guess(LOSS, None))[0], guess(LOSS, None)._repr_html_()
+    assert words == {"text/plain": str(guess(LOSS)), "text/html": page}, "as a lab stores it"
+    monkeypatch.setenv("JPY_SESSION_NAME", "labs/01.ipynb")
+    shown = bundle(guess(LOSS, None))[0]
+    assert shown.keys() - words.keys() == {VIEW} and {**shown, **words} == shown
+    assert VIEW not in bundle(guess(LOSS, 4))[0], "a number was given"
+    assert VIEW in bundle(guess(LOSS, None))[0], "it may still be changed"
+    assert VIEW not in bundle(reveal(LOSS, 5))[0] and VIEW not in bundle(guess(LOSS, None))[0]
+
+
+def test_what_is_typed_is_kept_and_shown(file):
+    form = GuessForm(guess(LOSS), lambda value: guess(LOSS, value))
+    assert (form.field.description, form.field.value, form.kept.value) == (LOSS, "", "")
+    for typed, said in (
+        ("", "An empty field is no"),
+        ("<b>", "&lt;b&gt; is no"),
+        ("inf", "inf is"),
+    ):
+        form.field.value = typed
+        form.button.click()
+        assert said in form.kept.value and not file.exists()
+    form.field.value = " 1e3 "
+    form.button.click()
+    assert "your guess is 1,000" in form.kept.value and guess(LOSS).guessed == 1000
+    again = GuessForm(guess(LOSS), lambda value: guess(LOSS, value))
+    assert again.field.value == "1000" and "your guess is 1,000" in again.kept.value
+    reveal(LOSS, 500)
+    again.field.value = "500"
+    again.button.click()
+    assert "measured 500, you guessed 1,000: 2 times too high" in again.kept.value
 
 
 def test_before_the_set_up_cell_it_says_what_to_do():

@@ -17,6 +17,7 @@ from nbval.plugin import coalesce_streams
 from whole_labs import check_outputs
 
 from lab_utils.course.run import LABS, find_labs
+from lab_utils.drawing.live import VIEW
 
 MOST_LEFT_OUT = 15
 CELLS = {
@@ -198,6 +199,18 @@ def test_of_a_picture_its_kind_and_its_alt_text_are_compared(picture):
 
 
 # ----------------------------------------------------------------------------------- in the browser
+def test_an_open_notebook_may_add_a_field_to_a_guess_and_no_widget_may_be_lost():
+    words = {"text/plain": "your guess", "text/html": "<b>your guess</b>"}
+    with_field = {VIEW: {"model_id": "a"}, **words}
+    stored, now = (
+        new_code_cell(outputs=[new_output("execute_result", data)]) for data in (words, with_field)
+    )
+    assert not differences(stored, now.outputs) and not differences(now, now.outputs)
+    assert differences(now, stored.outputs), "a demo without its controls"
+    now.outputs[0].data["text/html"] = "<b>another</b>"
+    assert differences(stored, now.outputs)
+
+
 def test_a_changed_number_in_the_browser_is_seen():
     name = "01_quantization_buckets"
     run = [
