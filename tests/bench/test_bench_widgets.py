@@ -35,9 +35,10 @@ def test_of_few_values_the_slowest_counts():
 def test_a_quick_demo_is_told_and_no_problem():
     outcome = outcome_of([timed(*[40] * 38, 90, 250)], ["pavlos"])
     assert outcome.problems == []
-    assert outcome.text.splitlines()[1].split() == ["bits", "40", "40", "250", "40"]
+    assert outcome.text.splitlines()[1].split() == ["bits", "40", "40", "40", "250", "40"]
     assert outcome.text.splitlines()[2].startswith("pavlos ") and "left out" in outcome.text
     assert [(m.name, m.value, m.unit, m.better) for m in outcome.measures] == [
+        ("bits, least", 40, "ms", "lower"),
         ("bits, p50", 40, "ms", "lower"),
         ("bits, p95", 40, "ms", "lower"),
     ]
@@ -47,6 +48,8 @@ def test_a_slow_demo_is_a_problem_beyond_the_limit_only():
     assert outcome_of([timed(*[LIMIT] * 40)], []).problems == []
     slow = outcome_of([timed(*[40] * 37, 130, 130, 130)], [])
     assert slow.problems == ["bits: p95 is 130 ms, above 100"]
+    on_site = outcome_of([timed(21, 21)], [], widgets.SITE_LIMIT)
+    assert on_site.problems == ["bits: p95 is 21 ms, above 20"]
 
 
 def test_a_page_that_jumps_and_a_picture_that_grows_are_problems():
@@ -100,10 +103,10 @@ def test_a_demo_is_timed_in_a_browser(tmp_path):
         [*command, "--demos", "memory", "pavlos"], cwd=ROOT, capture_output=True, text=True
     )
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("memory "))
-    assert row[4] == "8" and "without effect" not in done.stdout and "left out" in done.stdout, (
+    assert row[5] == "8" and "without effect" not in done.stdout and "left out" in done.stdout, (
         done.stderr
     )
     kept = json.loads((tmp_path / "new.json").read_text())
-    half, most = (measure["value"] for measure in kept["measures"])
-    assert 1 < half <= most < widgets.PATIENCE and float(row[1]) == round(half)
+    least, half, most = (measure["value"] for measure in kept["measures"])
+    assert 1 < least <= half <= most < widgets.PATIENCE and float(row[2]) == round(half)
     assert not [problem for problem in kept["problems"] if "p95" not in problem]
