@@ -24,7 +24,8 @@ LIMIT = 100
 SITE_LIMIT = 20  # about one frame of a screen
 PATIENCE = 3000  # milliseconds to wait for a picture
 CONTROLS = (
-    ":is([role=slider]:not([aria-disabled=true]), select, input:not([type=hidden])):enabled:visible"
+    ":is([role=slider]:not([aria-disabled=true]), :is(select, input:not([type=hidden])):enabled)"
+    ":visible"
 )
 IN_LAB = (".lab-kit-demo", ".lab-kit-picture")  # where a demo and its picture are
 WATCH = """selector => {
