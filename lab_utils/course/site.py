@@ -199,6 +199,8 @@ def page_body(notebook: Any, exporter: Any) -> Any:
     fold_answers(soup, notebook)
     for table in soup.select("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scrolls"}))
+    for corner in soup.select("th:empty"):  # above pandas' row names: it heads nothing
+        corner.name = "td"
     for block in soup.select("pre, .scrolls, math[display=block]"):
         block["tabindex"] = "0"
     seen = set()

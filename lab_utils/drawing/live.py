@@ -68,6 +68,7 @@ STYLE = """<style>
 .lab-kit-demo { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 32px; }
 .lab-kit-demo .noUi-handle, .lab-kit-demo .ui-slider-handle {
   background: #0072B2; border: 2px solid white; }
+.lab-kit-demo .widget-toggle-button.mod-active { box-shadow: inset 0 -5px #E69F00; }
 .lab-kit-demo .slider[disabled] .noUi-handle { background: #909090; }
 .lab-kit-demo .widget-vbox, .lab-kit-demo .widget-hbox { overflow: visible; }
 .lab-kit-demo .noUi-handle:focus-visible, .lab-kit-demo button:focus-visible,

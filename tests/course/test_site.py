@@ -317,6 +317,14 @@ def test_ids_are_unique_and_what_scrolls_has_focus(labs):
     assert page("pre") and all(block["tabindex"] == "0" for block in page("pre"))
 
 
+def test_the_empty_corner_of_a_table_is_no_heading(labs):
+    table = "<table><tr><th></th><th>MB</th></tr><tr><th>whole</th><td>94</td></tr></table>"
+    nbformat.write(lab(new_code_cell("table", outputs=[output(text_html=table)])), labs[0])
+    page = soup(site.make_site(labs))
+    assert [head.text for head in page.select(".output th")] == ["MB", "whole"]
+    assert [cell.text for cell in page.select(".output td")] == ["", "94"]
+
+
 def test_the_style_is_for_light_and_dark():
     first, colors, code = site.style().split("@media (prefers-color-scheme: dark)")
     assert "--page: #fff" in first and "--page: #16181b" in colors
