@@ -196,16 +196,20 @@ DEMOS = {
 EXAMPLES = ["What does Manchego taste like?", "Where does Halloumi come from?", "What is 3 plus 4?"]
 VOICES = ("pavlos", "auctioneer", "terse")
 
+# large on a small screen, and growing with a large one: a hall sees shares of the screen
 STYLE = """<style>
-.lab-kit-stage .lab-kit-demo { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 38px; }
+.lab-kit-stage .lab-kit-demo { --jp-widgets-font-size: max(20px, 1.5vw);
+  --jp-widgets-inline-height: max(38px, 2.9vw); }
 .lab-kit-stage { position: fixed; inset: 0; z-index: 9; background: white; padding: 10px 24px;
-  font-size: 14px; overflow: auto; }
-.lab-kit-stage h1 { font-size: 34px; line-height: 1.2; margin: 0; }
+  font-size: max(14px, 1.1vw); overflow: auto; }
+.lab-kit-stage h1 { font-size: max(34px, 2.6vw); line-height: 1.2; margin: 0; }
+.lab-kit-stage .widget-play button { padding: 0; text-overflow: clip; }
 .lab-kit-presets { flex-flow: row wrap; }
-.lab-kit-presets button { width: auto; height: 44px; padding: 0 18px; font-size: 20px; }
+.lab-kit-presets button { width: auto; height: max(44px, 3.2vw); padding: 0 18px;
+  font-size: max(20px, 1.5vw); }
 .lab-kit-stage button:focus-visible { outline: 4px solid #E69F00; outline-offset: 2px; }
 .lab-kit-stage .lab-kit-demo, .lab-kit-stage .lab-kit-picture { flex: 1 1 0; min-height: 0; }
-.lab-kit-stage [role=status] { font-size: 34px !important; }
+.lab-kit-stage [role=status] { font-size: max(34px, 2.6vw) !important; }
 .lab-kit-stage .lab-kit-picture .widget-html-content { width: 100%; height: 100%; }
 .lab-kit-stage .lab-kit-demo svg[role=img] { max-width: none !important; width: 100% !important;
   height: 100% !important; }

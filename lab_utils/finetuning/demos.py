@@ -10,7 +10,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 from IPython.display import display
 
-from lab_utils.drawing.live import Demo
+from lab_utils.drawing.live import Demo, side_by_side
 from lab_utils.drawing.style import as_image
 from lab_utils.finetuning.pictures import answers_html, loss_picture
 
@@ -49,6 +49,7 @@ class BeforeAfterChat(Demo):
             value=examples[0],
             description="Question",
             layout=widgets.Layout(width="70%"),
+            style={"description_width": "initial"},
             continuous_update=False,
         )
         self.button = widgets.Button(
@@ -66,7 +67,7 @@ class BeforeAfterChat(Demo):
         for button in self.examples:
             button.on_click(lambda pressed: self.choose(pressed.description))
         super().__init__(
-            [widgets.HBox([self.box, self.button]), widgets.HBox(self.examples), self.answers],
+            [widgets.HBox([self.box, self.button]), side_by_side(*self.examples), self.answers],
             "A chat: type a question and read the answers of two models, before and after "
             "fine-tuning",
         )

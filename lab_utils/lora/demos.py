@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor
 
-from lab_utils.drawing.live import Demo, live, wide
+from lab_utils.drawing.live import Demo, live, side_by_side, wide
 from lab_utils.drawing.style import Picture
 from lab_utils.lora.lora import adapter_size, layer_shapes, relative_error
 from lab_utils.lora.pictures import adapter_picture, axes_picture, rank_picture, voice_html
@@ -169,6 +169,7 @@ class VoiceChat(Demo):
             value=examples[0],
             description="Question",
             layout=widgets.Layout(width="70%"),
+            style={"description_width": "initial"},
             continuous_update=False,
         )
         self.examples = [
@@ -183,7 +184,7 @@ class VoiceChat(Demo):
         for button in self.examples:
             button.on_click(lambda pressed: setattr(self.box, "value", pressed.description))
         super().__init__(
-            [self.voice, self.box, widgets.HBox(self.examples), self.answer],
+            [self.voice, self.box, side_by_side(*self.examples), self.answer],
             f"A chat in the voices {', '.join(voices)}: choose one and type a question",
         )
         self.ask()

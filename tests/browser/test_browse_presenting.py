@@ -128,9 +128,12 @@ def test_a_calculator_and_its_result_are_in_sight_in_half_a_window(present):
 
 
 def test_answers_can_be_read_from_the_back_row(browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    """32 pixels of 1280, and the same share of a larger screen."""
+    page = browser.new_page()
     for said in (answers_html("Why?", "No.", "Yes."), voice_html("Why?", "terse", "Yes.")):
         page.set_content(f'{STYLE}<div class="lab-kit-stage">{said}</div>')
-        size = "words => parseFloat(getComputedStyle(words).fontSize)"
-        assert page.get_by_text("Yes.").evaluate(size) >= 32
+        for width, least in ((640, 32), (1280, 32), (1920, 48)):
+            page.set_viewport_size({"width": width, "height": width * 9 // 16})
+            size = "words => parseFloat(getComputedStyle(words).fontSize)"
+            assert page.get_by_text("Yes.").evaluate(size) >= least
     page.close()
