@@ -119,7 +119,8 @@ def answers_html(question: str, before: str, after: str) -> str:
 
     def panel(title: str, said: str, colour: str) -> str:
         return (
-            f'<div style="flex:1;min-width:min(100%,14em);border-left:8px solid {colour};padding:4px 14px">'
+            f'<div style="flex:1;min-width:min(100%,14em);border-left:8px solid {colour};'
+            'padding:4px 14px">'
             f'<b>{title}</b><p style="margin:6px 0;line-height:1.4">{html.escape(said)}</p></div>'
         )
 
