@@ -9,7 +9,7 @@ import contextlib
 
 import pytest
 from bench.browsing import Server, cell_errors, open_code, show_demo, shut_down_kernel
-from bench.widgets import CONTROLS, WATCH, name_of, spread, sweep
+from bench.widgets import CONTROLS, IN_LAB, WATCH, name_of, spread, sweep
 from driving import contrasts
 from playwright.sync_api import TimeoutError
 
@@ -66,7 +66,7 @@ def notebook(jupyterlab, browser):
 def page(request, notebook):
     """The page that shows a demo; an error in a callback fails its last test."""
     show_demo(notebook, request.param)
-    notebook.evaluate(WATCH)
+    notebook.evaluate(WATCH, IN_LAB[1])
     yield notebook
     assert not cell_errors(notebook), cell_errors(notebook)
 
