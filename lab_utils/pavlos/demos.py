@@ -152,8 +152,8 @@ class BrowseAndVote(Demo):
         for name, choice in self.choices.items():
             choice.observe(lambda change, name=name: self.vote(name, change["new"]), names="value")
         asked = [
-            widgets.HBox(
-                [choice, widgets.HTML(f'<span style="font-size:16px">{VOTES[name]}</span>')]
+            widgets.VBox(
+                [widgets.HTML(f'<span style="font-size:16px">{VOTES[name]}</span>'), choice]
             )
             for name, choice in self.choices.items()
         ]
