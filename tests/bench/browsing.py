@@ -179,6 +179,16 @@ def open_code(page: Any, server: Server, code: str) -> None:
         await jupyterapp.commands.execute('notebook:run-all-cells'); }""")
 
 
+def run_instead(page: Any, code: str) -> None:
+    """Run code in the one cell of the open notebook, whose output goes; its kernel goes on."""
+    page.evaluate(
+        """async code => { const cell = jupyterapp.shell.currentWidget.content.widgets[0];
+        cell.model.sharedModel.setSource(code); cell.model.clearExecution();
+        await jupyterapp.commands.execute('notebook:run-all-cells'); }""",
+        code,
+    )
+
+
 def show_demo(page: Any, name: str) -> None:
     """Show a demo of `stage.DEMOS` in the open notebook, instead of what it showed; its kernel
     goes on.
@@ -188,12 +198,7 @@ def show_demo(page: Any, name: str) -> None:
     from lab_utils.course.stage import find_demo
 
     module, function = find_demo(name).builder.split(":")
-    page.evaluate(
-        """async code => { const cell = jupyterapp.shell.currentWidget.content.widgets[0];
-        cell.model.sharedModel.setSource(code); cell.model.clearExecution();
-        await jupyterapp.commands.execute('notebook:run-all-cells'); }""",
-        f"from {module} import {function}\n{function}()",
-    )
+    run_instead(page, f"from {module} import {function}\n{function}()")
     page.locator(".lab-kit-demo .lab-kit-picture[aria-live]").wait_for()
 
 

@@ -7,6 +7,7 @@ from bench.browsing import (
     headless_chromium,
     open_code,
     private_jupyterlab,
+    run_instead,
     shut_down_kernel,
 )
 from watching import Watch
@@ -27,26 +28,35 @@ def browser():
         yield chromium
 
 
+@pytest.fixture(scope="module")
+def notebook(jupyterlab, browser):
+    """A page with a notebook of one cell, and its watch. The tests of a file share its kernel: to
+    start one for each and load torch there takes longer than the tests.
+    """
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    watch = Watch(page)
+    open_code(page, Server(**jupyterlab), "")
+    watch.listen_to_kernel()
+    yield page, watch
+    shut_down_kernel(page)
+    page.close()
+
+
 @pytest.fixture
-def open_demo(jupyterlab, browser):
+def open_demo(notebook):
     """`open_demo(code)` runs the code in a notebook's one cell and returns the page.
 
     An error on the page or in its console, and one that a callback raises in the kernel, fails the
     test.
     """
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
-    watch = Watch(page)
+    page, watch = notebook
+    page.set_viewport_size({"width": 1400, "height": 900})
 
     def opened(code: str):
-        open_code(page, Server(**jupyterlab), code)
-        watch.listen_to_kernel()
+        run_instead(page, code)
         assert not cell_errors(page), cell_errors(page)
         return page
 
     yield opened
-    assert not cell_errors(page), cell_errors(page)
-    troubles = watch.troubles()
-    shut_down_kernel(page)
-    page.close()
-    assert not troubles, troubles
+    watch.check()

@@ -8,7 +8,7 @@ the file of its own.
 import contextlib
 
 import pytest
-from bench.browsing import Server, cell_errors, open_code, show_demo, shut_down_kernel
+from bench.browsing import show_demo
 from bench.widgets import CONTROLS, IN_LAB, WATCH, name_of, spread, sweep
 from driving import contrasts
 from playwright.sync_api import TimeoutError
@@ -42,33 +42,15 @@ CUT = """() => {
         .map(e => e.outerHTML.slice(0, 80)); }"""
 
 
-@pytest.fixture(scope="module")
-def notebook(jupyterlab, browser):
-    """A page with an empty notebook, whose kernel all demos share. Errors on the page fail the last
-    test.
-    """
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.set_default_timeout(60_000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda message: problems.append(message.text) if message.type == "error" else None,
-    )
-    open_code(page, Server(**jupyterlab), "")
-    yield page
-    shut_down_kernel(page)
-    page.close()
-    assert not problems, problems
-
-
 @pytest.fixture(scope="module", params=WITHOUT_A_MODEL)
 def page(request, notebook):
-    """The page that shows a demo; an error in a callback fails its last test."""
-    show_demo(notebook, request.param)
-    notebook.evaluate(WATCH, IN_LAB[1])
-    yield notebook
-    assert not cell_errors(notebook), cell_errors(notebook)
+    """The page that shows a demo; an error on it or in a callback fails the demo's last test."""
+    page, watch = notebook
+    page.set_viewport_size({"width": 1200, "height": 900})
+    show_demo(page, request.param)
+    page.evaluate(WATCH, IN_LAB[1])
+    yield page
+    watch.check()
 
 
 def overlaps(words: list) -> list[str]:

@@ -4,6 +4,8 @@ A callback runs for a message of its widget, not for a cell. What it raises is o
 channel and in no output: the demo stands still, and nothing on the page says why.
 """
 
+from bench.browsing import cell_errors
+
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 # a picture from elsewhere, at the top of a lab
 HARMLESS = {f"Failed to load resource: net::ERR_NAME_NOT_RESOLVED ({BADGE})"}
@@ -45,6 +47,15 @@ class Watch:
         """
         self.page.evaluate(LISTEN)
         self.listening = True
+
+    def check(self) -> None:
+        """Fails if a cell shows an error or anything was heard, which is then forgotten: the page
+        goes to another test.
+        """
+        heard = cell_errors(self.page) + self.troubles()
+        self.in_page.clear()
+        self.page.evaluate("() => { heardFromKernel.length = 0; }")
+        assert not heard, heard
 
     def troubles(self) -> list[str]:
         """All that was heard so far."""
