@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from driving import contrasts
 
 from lab_utils.course.run import find_labs
@@ -30,19 +31,18 @@ LOOK = """() => ({
 })"""
 UNFOLD = "() => document.querySelectorAll('.answer').forEach(answer => { answer.open = true; })"
 WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-FOR_ALL = """() => {
-    const all = selector => [...document.querySelectorAll(selector)];
-    const name = e => e.ariaLabel || e.labels?.[0]?.textContent.trim() || e.textContent.trim();
-    const orders = all('main :is(h1, h2, h3, h4)').map(heading => +heading.tagName[1]);
-    return {
-        'unnamed controls': all('input, select, button, a[href], summary').filter(e => !name(e))
-            .map(e => e.outerHTML),
-        'skipped headings': orders.filter((order, i) => i && order > orders[i - 1] + 1).length,
-        unreachable: all('main *').filter(e => e.scrollWidth > e.clientWidth + 1
-            && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX) && e.tabIndex < 0
-            && !e.querySelector('a, input, [tabindex]')).map(e => e.outerHTML.slice(0, 200)),
-    };
-}"""
+# contrasts are measured with each theme below; without `preload` no style sheet is asked for again
+AXE = {
+    "resultTypes": ["violations"],
+    "rules": {"color-contrast": {"enabled": False}},
+    "preload": False,
+}
+
+
+def violations(page) -> list[str]:
+    """The accessibility rules of axe-core that the page breaks, with where."""
+    found = Axe().run(page, options=AXE).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def seen(folder, browser):
         page.goto(path.as_uri(), wait_until="load")
         page.wait_for_function("() => !document.querySelector('.controls[hidden]')")
         page.evaluate(UNFOLD)
-        found[path.name] = {**page.evaluate(LOOK), **page.evaluate(FOR_ALL), "pale": []}
+        found[path.name] = {**page.evaluate(LOOK), "violations": violations(page), "pale": []}
         page.set_viewport_size({"width": 390, "height": 844})
         found[path.name]["wideOnTelephone"] = page.evaluate(WIDE)
         for theme in ("light", "dark"):
@@ -123,8 +123,7 @@ def test_equations_are_drawn_and_pages_fit_projector_and_telephone(seen):
 def test_pages_can_be_read_by_all(seen):
     """Names of controls and links, order of headings, what scrolls, contrast in both themes."""
     for name, page in seen[0].items():
-        assert page["unnamed controls"] == [] and page["skipped headings"] == 0, name
-        assert page["unreachable"] == [] and page["pale"] == [], name
+        assert page["violations"] == [] and page["pale"] == [], name
 
 
 def test_a_page_is_light(folder):
