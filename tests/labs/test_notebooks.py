@@ -9,6 +9,7 @@ import pytest
 from lab_utils.checking import all_exercises
 from lab_utils.course.frames import demo_called
 from lab_utils.course.run import find_labs
+from lab_utils.course.test import REAL_MODEL_LAB
 from lab_utils.drawing.live import VIEW
 from lab_utils.files import ROOT
 
@@ -154,7 +155,16 @@ def test_no_path_of_one_machine_is_stored(lab):
 def test_links_of_the_readme_lead_somewhere():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
-    assert links and all((ROOT / link).exists() for link in links), links
+    assert all((ROOT / link).exists() for link in links), links
+    assert {f"labs/{path.name}" for path in LABS} <= set(links), "a lab is not in it"
+
+
+def test_every_lab_is_run_in_a_browser():
+    """But lab 09, whose model is fetched: `run 09` runs it."""
+    files = (ROOT / "tests" / "browser").glob("test_run_labs_*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    left_out = [path for path in LABS if f'"{path.stem}"' not in text]
+    assert left_out == list(ROOT.glob(f"{REAL_MODEL_LAB}.ipynb"))
 
 
 def test_the_picture_of_the_readme_shows_what_lab_06_stored():
