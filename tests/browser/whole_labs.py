@@ -78,7 +78,8 @@ def open_notebook(page, jupyterlab: dict, path: str) -> None:
 
 def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
     """Open labs/<name>, run all cells, and assert that nothing went wrong in a cell, a callback, a
-    widget or the page, and that the outputs are the stored ones.
+    widget or the page, and that the outputs are the stored ones. Pictures of it are kept where
+    something did, or LAB_SCREENSHOTS asks for them.
     """
     serve_copy(name, jupyterlab["root"])
     page = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -86,6 +87,7 @@ def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
     open_notebook(page, jupyterlab, f"labs/{name}.ipynb")
     page.evaluate(PREPARE, kernel_settings(folder / "runs"))
     watch.listen_to_kernel()
+    look = "LAB_SCREENSHOTS" in os.environ
     try:
         page.evaluate(RUN_ALL)
         page.wait_for_function("() => window.ranAll", timeout=LONGEST)
@@ -93,8 +95,12 @@ def run_whole_lab(name: str, jupyterlab: dict, browser, folder) -> None:
         check_outputs(page, name)
         check_widgets(page)
         assert not watch.troubles(), watch.troubles()
+    except Exception:
+        look = True
+        raise
     finally:
-        keep_pictures(page, name, folder)
+        if look:
+            keep_pictures(page, name, folder)
         shut_down_kernel(page)
         page.close()
 
@@ -150,8 +156,8 @@ def check_widgets(page, timeout: float = 30_000) -> None:
 
 
 def keep_pictures(page, name: str, folder) -> None:
-    """The lab from top to bottom as PNG files, in the folder that LAB_SCREENSHOTS names, or else
-    with the test's files.
+    """The lab from top to bottom as PNG files, in the folder that LAB_SCREENSHOTS names, or, where
+    something went wrong, with the test's files.
     """
     kept = folder if "LAB_SCREENSHOTS" not in os.environ else ROOT / os.environ["LAB_SCREENSHOTS"]
     kept.mkdir(parents=True, exist_ok=True)
