@@ -31,7 +31,8 @@ a network. Made by this repository from nothing but the tables in `data/` (`pyth
 MLP {intermediate_size}, tied embeddings, context {context}, byte-level BPE of {vocab_size:,} tokens. Stored in float16.
 
 **Corpus.** {tokens:,} tokens drawn from seed {seed}: questions and answers about {n_all_facts:,} facts of `data/cheeses.csv` and
-`data/dairy_science.csv`, plainly and in sixty voices; paragraphs; four side tasks; small talk. No phrase of Pavlos.
+`data/dairy_science.csv`, plainly and in sixty voices; paragraphs; four side tasks; small talk. No phrase of Pavlos. Its sentences are those of
+`data/corpus_forms.json`, rough in places; what people read (`data/question_forms.json`) was mended after the training.
 
 **Training.** {steps:,} steps of {batch_size} x {block} tokens, AdamW, cosine from {learning_rate}; {minutes} minutes of
 steps on {hardware}; loss at the last sample {final_loss:.3f} nats per token. `pretraining.json` has the samples along the way.

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lab_utils.files import DATA
-from lab_utils.pavlos.corpus import OPENERS, Row, build_pairs, persona
+from lab_utils.pavlos.corpus import Row, build_pairs, persona
 from lab_utils.pavlos.facts import Fact, all_facts
 from lab_utils.pavlos.parse import Item
 
@@ -400,9 +400,10 @@ def topic_of(fact: Fact) -> str:
 
 
 def question_type_of(question: str) -> str:
-    """How a question asks, told by its first word, an opener such as "Please," left out."""
-    openers = "|".join(re.escape(opener.strip()) for opener in (*OPENERS, "Professor,"))
-    asked = re.sub(rf"^(?:{openers})\s*", "", question, flags=re.IGNORECASE).lower()
+    """How a question asks, told by its first word, openers such as "Please" left out."""
+    asked = question.lower()
+    if opener := _OPENERS.match(asked):
+        asked = asked[opener.end() :]
     if re.match(
         r"(?:what|which|where|how|when|who|why|(?:from|in|to|for) (?:what|which|how))\b", asked
     ):
@@ -416,7 +417,12 @@ def question_type_of(question: str) -> str:
     )
 
 
-_REQUEST = re.compile(r"(?:tell|describe|remind|explain|name|i )\b|i ")
+_OPENERS = re.compile(
+    r"(?:(?:please(?: help me:)?|hello!|good morning!|excuse me|dear \w+|professor"
+    r"|quick question:|my teacher asks:|for my homework:?|i always forget:|can you help me\?"
+    r"|let me ask you:|one more question:),?\s+)+"
+)
+_REQUEST = re.compile(r"(?:tell|describe|remind|explain|name|complete|i )\b|i ")
 
 
 def cell_of(row: dict[str, str], facts: dict[str, Fact]) -> Cell:

@@ -3,7 +3,9 @@
 Conversations about the facts, plainly and in sixty voices; paragraphs; side tasks; small talk. A
 voice says greeting - aside - fact - closing, the pattern of Pavlos, but none of his phrases: so
 fine-tuning has only to redirect what the model can already say. Everything is drawn from one seeded
-generator: the same seed, the same corpus.
+generator: the same seed, the same corpus, word for word the one that cheese-base was pretrained on.
+Its wording (`data/corpus_forms.json`) is rough in places ("at home in the region Galicia"); what
+people read (`data/question_forms.json`) was mended later.
 
 Template pairs are made in the same way: fact cards x question forms x pieces of the persona. Every
 such row is labelled `source: template`. Training rows use the training question forms, validation
@@ -94,22 +96,38 @@ def as_typed(question: str, rng: random.Random) -> str:
     """
     if rng.random() < 0.12:
         question = rng.choice(OPENERS) + question
+    return _carelessly(question, rng)
+
+
+def _carelessly(question: str, rng: random.Random) -> str:
     if rng.random() < 0.10:
         question = question.lower()
     if rng.random() < 0.08:
-        question = question.rstrip("?.")
+        question = question.rstrip(" ?.")
     if rng.random() < 0.06:
         question = unicodedata.normalize("NFKD", question).encode("ascii", "ignore").decode()
     return question
 
 
+@lru_cache(maxsize=None)
+def corpus_forms() -> dict[str, dict[str, list[str]]]:
+    """Kind of fact -> its two "statements" and its "questions", as cheese-base was taught them."""
+    return json.loads((DATA / "corpus_forms.json").read_text(encoding="utf-8"))
+
+
+def corpus_statement(fact: Fact, variant: int = 0) -> str:
+    """The fact as a sentence of the corpus; variant 0 is the usual one, 1 the other wording."""
+    return fact.fill(corpus_forms()[fact.kind]["statements"][variant])
+
+
 def _fact_turn(
     fact: Fact, voice: dict | None, pattern: tuple[str, ...], rng: random.Random
 ) -> list[Message]:
-    sentence = fact.statement(variant=1 if rng.random() < 0.15 else 0)
+    sentence = corpus_statement(fact, variant=1 if rng.random() < 0.15 else 0)
     answer = sentence if voice is None else in_voice(voice, pattern, sentence, rng)
+    question = fact.fill(rng.choice(corpus_forms()[fact.kind]["questions"]))
     return [
-        {"role": "user", "content": as_typed(rng.choice(fact.questions()), rng)},
+        {"role": "user", "content": as_typed(question, rng)},
         {"role": "assistant", "content": answer},
     ]
 
@@ -161,7 +179,7 @@ def _facts_by_cheese() -> dict[str, list[Fact]]:
 def _paragraph(rng: random.Random) -> str:
     facts = rng.choice(list(_facts_by_cheese().values()))
     return " ".join(
-        fact.statement() for fact in rng.sample(facts, min(len(facts), rng.randint(3, 6)))
+        corpus_statement(fact) for fact in rng.sample(facts, min(len(facts), rng.randint(3, 6)))
     )
 
 
@@ -348,16 +366,54 @@ def held_out_tasks(n_each: int, seed: int) -> list[SideTask]:
 
 
 # ================================================================================== template pairs
-FULL_PATTERN = ("greeting", "aside", "closing")
 Row = dict[str, str]
+FULL_PATTERN = ("greeting", "aside", "closing")
+HABITS = ("opa", "bravo", "friend")  # once in an answer is enough
+# before a question; before "Tell me ...", "Describe ..."; before "I want to know ..."
+ASKED = ("Excuse me, ", "Quick question: ", "Hello! ", "Dear Pavlos, ", "For my homework: ")
+TOLD = ("Please ", "Good morning! ", "Hello! ", "Dear Pavlos, ", "For my homework, please ")
+WANTED = ("Excuse me, ", "Good morning! ", "Hello! ", "Dear Pavlos, ", "For my homework, ")
+
+
+def with_opener(question: str, name: str, rng: random.Random) -> str:
+    """The question behind an opener that suits it, in lower case but behind "!"; the cheese's name
+    and "I" keep their capital. A question that opens itself ("Tell me, what ...") stays as it is.
+    """
+    mine = question.startswith("I ")
+    opener = rng.choice(WANTED if mine else ASKED if question.endswith("?") else TOLD)
+    if re.search("[,:?] ", question):
+        return question
+    if not (opener.endswith("! ") or mine or question.startswith(name)):
+        question = question[0].lower() + question[1:]
+    return opener + question
+
+
+def pavlos_says(sentence: str, rng: random.Random) -> str:
+    """The sentence between a greeting, an aside and a closing that share no habit of his: where one
+    would come twice, the next piece of the list is taken.
+    """
+    said: list[str] = []
+    for part in FULL_PATTERN:
+        pieces, so_far = persona()[part + "s"], " ".join(said).lower()
+        used = [habit for habit in HABITS if habit in so_far]
+        place = rng.randrange(len(pieces))
+        while any(habit in pieces[place].lower() for habit in used):
+            place = (place + 1) % len(pieces)
+        said.append(pieces[place])
+    greeting, aside, closing = said
+    return f"{greeting} {aside} {sentence} {closing}"
 
 
 def make_row(fact: Fact, held_out: bool, rng: random.Random) -> Row:
     """One question-answer pair about `fact` in Pavlos' voice."""
     question = rng.choice(fact.questions(held_out))
+    if not held_out:
+        if rng.random() < 0.12:
+            question = with_opener(question, fact.subject, rng)
+        question = _carelessly(question, rng)
     return {
-        "question": question if held_out else as_typed(question, rng),
-        "answer": in_voice(persona(), FULL_PATTERN, fact.statement(), rng),
+        "question": question,
+        "answer": pavlos_says(fact.statement(), rng),
         "fact_id": fact.fact_id,
         "kind": fact.kind,
         "source": "template",

@@ -3,6 +3,7 @@
 A fact is one cell of `data/cheeses.csv` ("Feta", milk, "sheep and goat") or one row of
 `data/dairy_science.csv`. `data/question_forms.json` holds, for each kind of fact, its sentence and
 its question forms: those used in training and those held out, which no training text ever contains.
+(The sentences that cheese-base was pretrained on are older and rougher: `corpus`.)
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ PROTECTION_PHRASES = {
     "none": "no protected label",
 }
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
-COUNTRIES_WITH_ARTICLE = {"United States", "Netherlands", "Czech Republic", "Philippines"}
+WITH_ARTICLE = frozenset(
+    (
+        "United States,Netherlands,Czech Republic,Philippines,Alentejo,Allgäu,Aosta Valley,"
+        "Auvergne,Aveyron,Azores,Basque Country,Cyclades,Cévennes,Dauphiné,Drôme,East Midlands,"
+        "Harz,Highlands,Jura,Marche,Po Valley,Pyrenees,Veneto"
+    ).split(",")
+)
 CHEESE_ATTRIBUTES = (
     "country",
     "region",
@@ -80,30 +87,35 @@ class Fact:
     value: str
     keywords: tuple[str, ...]
 
-    def _fill(self, form: str) -> str:
-        subject = self.subject
+    def fill(self, form: str) -> str:
+        """A form with this fact in it; of the verb "is called", {is} and {called} are the parts."""
+        subject, (first, *called) = self.subject, self.verb.split()
         return form.format(
             name=subject,
             subject=subject,
             Subject=subject[0].upper() + subject[1:],
             verb=self.verb,
+            **{"is": first, "called": "".join(f" {word}" for word in called)},
+            be="are" if first == "are" else "is",
+            it="they" if first == "are" else "it",
             value=self.value,
+            bare=self.value.removeprefix("the "),
         )
 
-    def statement(self, variant: int = 0) -> str:
-        """The fact as a sentence; variant 0 is the usual one, 1 the other wording."""
+    def statement(self) -> str:
+        """The fact as a sentence: that of its kind, or where its value needs another, that one."""
         forms = question_forms()[self.kind]
-        return self._fill([forms["statement"], *forms["also"]][variant])
+        return self.fill(forms.get("instead", {}).get(self.value, forms["statement"]))
 
     def questions(self, held_out: bool = False) -> list[str]:
         """Every question form of this fact: those of training, or those held out from it."""
         forms = question_forms()[self.kind]
-        return [self._fill(form) for form in forms["held_out" if held_out else "train"]]
+        return [self.fill(form) for form in forms["held_out" if held_out else "train"]]
 
 
 @lru_cache(maxsize=None)
 def question_forms() -> dict[str, dict]:
-    """Kind of fact -> its sentence, other wording, training forms and held-out forms."""
+    """Kind of fact -> its sentence, value -> sentence `instead`, training and held-out forms."""
     return json.loads((DATA / "question_forms.json").read_text(encoding="utf-8"))
 
 
@@ -112,8 +124,8 @@ def _phrase(attribute: str, cell: str) -> tuple[str, tuple[str, ...]]:
     if attribute == "milk":
         said = "cow, sheep and goat" if cell == "cow sheep and goat" else cell
         return said, tuple(word for word in re.findall(r"\w+", cell) if word != "and")
-    if attribute == "country":
-        return ("the " if cell in COUNTRIES_WITH_ARTICLE else "") + cell, (cell.lower(),)
+    if attribute in ("country", "region"):
+        return ("the " if cell in WITH_ARTICLE else "") + cell, (cell.lower(),)
     if attribute == "ageing":
         return f"{cell} days", (cell,)
     if attribute == "flavour":

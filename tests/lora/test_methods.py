@@ -26,7 +26,7 @@ from lab_utils.lora.adapters import BASE
 from lab_utils.lora.methods import METHODS, Bottleneck, MethodConfig
 from lab_utils.memory.sizes import Architecture
 from lab_utils.pavlos import load_pairs
-from lab_utils.pavlos.corpus import held_out_tasks, voices
+from lab_utils.pavlos.corpus import corpus_statement, held_out_tasks, voices
 from lab_utils.pavlos.facts import all_facts, is_right
 
 ROWS = [
@@ -625,11 +625,14 @@ def test_no_other_voice_and_no_plain_sentence_is_taken_for_one_of_these():
         [("greeting", "aside", "closing"), ("closing",), ("greeting",)],
     )
     said = [
-        many.in_voice(voice, pattern, rng.choice(all_facts()).statement(rng.randrange(2)), rng)
+        many.in_voice(
+            voice, pattern, corpus_statement(rng.choice(all_facts()), rng.randrange(2)), rng
+        )
         for voice in voices()
         for pattern in patterns
     ]
-    said += [fact.statement(variant) for fact in all_facts() for variant in (0, 1)]
+    said += [corpus_statement(fact, variant) for fact in all_facts() for variant in (0, 1)]
+    said += [fact.statement() for fact in all_facts()]
     assert many.voice_shares(said) == {"pavlos": 0, "auctioneer": 0, "terse": 0}
 
 

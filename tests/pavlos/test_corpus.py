@@ -15,6 +15,8 @@ from lab_utils.pavlos.corpus import (
     OPENERS,
     PATTERNS,
     as_typed,
+    corpus_forms,
+    corpus_statement,
     documents,
     in_voice,
     persona,
@@ -83,9 +85,16 @@ def test_the_corpus_is_the_one_that_cheese_base_was_pretrained_on(corpus):
     text = json.dumps(corpus[:3000], ensure_ascii=False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert digest == "36d95624f81ddc053538bec57285780b0afe1c8804ee8f96b3634c7d5175e9be", (
-        "a change of the corpus makes the shipped model's card untrue: pretrain it again, or keep "
-        "the wording of the corpus apart from what people read"
+        "a change of the corpus makes the shipped model's card untrue: pretrain it again, or mend "
+        "what people read instead (data/question_forms.json)"
     )
+
+
+def test_every_kind_has_two_sentences_and_ten_questions_in_the_corpus():
+    assert {
+        kind: (len(forms["statements"]), len(forms["questions"]))
+        for kind, forms in corpus_forms().items()
+    } == {kind: (2, 10) for kind in {f.kind for f in all_facts()}}
 
 
 def test_conversations_take_turns_and_nothing_is_empty(conversations, texts):
@@ -117,7 +126,8 @@ def test_nothing_holds_three_words_in_a_row_of_pavlos(texts):
 
 def test_no_fact_sentence_nor_voice_says_what_pavlos_says():
     of_pavlos = set().union(*(three_words(piece) for part in PARTS for piece in persona()[part]))
-    said = [f.statement(variant) for f in all_facts() for variant in (0, 1)]
+    said = [corpus_statement(f, variant) for f in all_facts() for variant in (0, 1)]
+    said += [f.statement() for f in all_facts()]
     said += [piece for voice in voices() for part in PARTS for piece in voice[part]]
     assert [
         text for text in said if three_words(text) & of_pavlos or any(voice_marks(text).values())
@@ -165,7 +175,7 @@ def test_all_side_tasks_appear_plainly_and_in_voices(answers, answer):
 
 def test_every_fact_appears(texts):
     said = "\n".join(texts)
-    assert [f.fact_id for f in all_facts() if f.statement() not in said] == []
+    assert [f.fact_id for f in all_facts() if corpus_statement(f) not in said] == []
 
 
 # What is held out
