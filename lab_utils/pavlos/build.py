@@ -16,6 +16,8 @@ a topic of dairy science) goes to one split.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
@@ -347,6 +349,7 @@ def measured(splits: dict[str, list[Row]], facts: dict[str, Fact]) -> dict[str, 
     return {
         "facts": len({row["fact_id"] for row in rows}),
         "splits": {name: len(part) for name, part in splits.items()},
+        "digest": hashlib.sha256(json.dumps(splits).encode()).hexdigest()[:12],
         "leak": {
             "facts": leak(splits["train"], held_out),
             "subjects": leak(splits["train"], held_out, lambda row: facts[row["fact_id"]].subject),

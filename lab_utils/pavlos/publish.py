@@ -142,15 +142,18 @@ def size_category(n: int) -> str:
     return "100K<n<1M"
 
 
-def front_matter(rows: int) -> str:
-    """The YAML that the Hub and `datasets` read."""
+def front_matter(rows: int, digest: str) -> str:
+    """The YAML that the Hub and `datasets` read. `datasets` keeps a copy of what it loads under the
+    YAML, not under the files: without the rows' digest it would give old rows for new ones.
+    """
     files = "\n".join(
         f"  - split: {split}\n    path: {split}.jsonl" for split in ("train", "validation", "test")
     )
     return (
         "---\nlicense: mit\nlanguage: en\npretty_name: Pavlos\ntask_categories:\n- "
         f"question-answering\n- text-generation\nsize_categories:\n- {size_category(rows)}\n"
-        f"configs:\n- config_name: default\n  data_files:\n{files}\n---\n"
+        f"configs:\n- config_name: default\n  description: rows {digest}\n  data_files:\n{files}\n"
+        "---\n"
     )
 
 
@@ -287,7 +290,8 @@ def dataset_card(report: dict[str, Any], judged: Sequence[Row] = (), second: str
             for name, n in report["splits"].items()
         ],
     )
-    return f"""{front_matter(report["rows"])}# Pavlos: cheese facts in a professor's voice
+    yaml = front_matter(report["rows"], report["digest"])
+    return f"""{yaml}# Pavlos: cheese facts in a professor's voice
 
 Questions about cheese and dairy science, answered by Pavlos, an exuberant Greek professor who \
 became a cheesemonger: he

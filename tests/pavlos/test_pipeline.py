@@ -15,6 +15,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 
+import datasets
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from lab_utils.__main__ import main
 from lab_utils.files import LabKitError
 from lab_utils.gemini import client as gemini
-from lab_utils.pavlos import FOLDER, add_arguments, load_pairs, publish
+from lab_utils.pavlos import FOLDER, add_arguments, load_pairs, publish, write_pairs
 from lab_utils.pavlos.ask import (
     LEVEL_OF_KIND,
     LEVELS,
@@ -51,6 +52,7 @@ from lab_utils.pavlos.build import (
     jaccard_matrix,
     leak,
     matches,
+    measured,
     near_duplicates,
     read_reply,
     rouge_l,
@@ -190,6 +192,20 @@ told["csv"] = load_dataset("csv", data_files={"test": f"{folder}/exports/csv/tes
 assert "lab_utils" not in sys.modules
 print(json.dumps({name: [data["test"].num_rows, data["test"][0]] for name, data in told.items()}))
 """
+
+
+def test_datasets_does_not_give_an_older_builds_rows(tmp_path):
+    """Two builds in folders of one name, one cache: each gets its own rows."""
+    told = []
+    for place, word in (("first", "golden"), ("second", "silver")):
+        rows = [{**row, "question": f"{word} {row['question']}"} for row in load_pairs("test")[:9]]
+        splits = {"train": rows[:3], "validation": rows[3:6], "test": rows[6:]}
+        write_pairs(splits, tmp_path / place / "pavlos")
+        yaml = publish.front_matter(9, measured(splits, FACTS)["digest"])
+        (tmp_path / place / "pavlos" / "README.md").write_text(yaml, encoding="utf-8")
+        loaded = datasets.load_dataset(str(tmp_path / place / "pavlos"), cache_dir=str(tmp_path))
+        told.append(loaded["test"][0]["question"].split()[0])
+    assert told == ["golden", "silver"]
 
 
 def test_datasets_loads_the_build_and_its_exports_without_our_code(offline, tmp_path):
