@@ -55,9 +55,12 @@ LONGEST_FIRST = (
     "browser/test_run_labs_07_08.py",
     "browser/test_run_labs_00_02.py",
     "grading/test_grader.py",
+    "checking/test_mutation.py",
     "course/test_launching.py",
     "lora/test_methods.py",
     "finetuning/test_training.py",
+    "labs/test_device.py",
+    "test_types.py",
 )
 
 
@@ -83,10 +86,11 @@ def pytest_ignore_collect(collection_path, config):
         return True
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest reads the markers of `-m`
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest reads the markers of `-m`
 def pytest_collection_modifyitems(items):
-    """Long files first; what this machine cannot run is skipped, and looked for only if needed."""
-    items.sort(key=place)
+    """Long files first, in a random order of the others, too; what this machine cannot run is
+    skipped, and looked for only if needed.
+    """
     for item in items:
         if SLOW_FILES.search(item.path.as_posix()):
             item.add_marker(pytest.mark.slow)
@@ -99,6 +103,9 @@ def pytest_collection_modifyitems(items):
         if marked and not available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    result = yield
+    items.sort(key=place)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -258,6 +258,7 @@ def test_quantized_model_computes_with_the_dequantized_weights(tiny_base):
 
 
 # --------------------------------------------------------------------- the hub tiers' architectures
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 @pytest.mark.parametrize("name", ["qwen2", "smollm2"])
 def test_the_hub_tiers_architectures_fine_tune_and_answer(name, method, hub_models, tmp_path):

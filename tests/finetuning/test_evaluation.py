@@ -191,6 +191,7 @@ print(json.dumps([overlap_scores(["the cat the mat"], ["the cat sat on the mat"]
 """
 
 
+@pytest.mark.slow
 def test_metrics_ask_no_network(tmp_path):
     """Not even when the Hugging Face libraries are allowed to: nothing is tried, and nothing was
     cached before.

@@ -96,6 +96,7 @@ def test_parts_of_a_step_weigh_as_many_labels_as_they_have(tiny, batch):
     torch.testing.assert_close(parts, rm.labelled_loss(model, **batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_with_it_is_training(folder, tmp_path, accumulate):
     """The losses of LabelledHead are those of the usual Trainer, in one part or two."""

@@ -223,6 +223,7 @@ def kept_prompts(path) -> list[str]:
     return [json.loads(line)["prompt"] for line in lines]
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_loses_nothing_and_pays_for_nothing_twice(tmp_path):
     raw, bill, kills, rng = tmp_path / "raw.jsonl", tmp_path / "bill.txt", 0, random.Random(7)
     bill.touch()

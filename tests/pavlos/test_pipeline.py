@@ -834,6 +834,7 @@ def test_no_reply_at_all_and_no_good_pair_are_said(tmp_path, monkeypatch):
         publish.run(options(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_with_bad_replies_says_what_is_missing_and_finishes_the_next_time(
     tmp_path, monkeypatch, capsys
 ):

@@ -76,6 +76,7 @@ def said(environ) -> str:
     return done.stdout + done.stderr[-2000:] * bool(done.returncode)
 
 
+@pytest.mark.slow
 def test_a_persons_own_settings_and_kernels_do_not_count(home):
     there = said(jupyter.own_settings(home / "runs" / "jupyter"))
     port = json.loads(there.splitlines()[0].replace("'", '"').replace("False", "false"))[2]
@@ -83,6 +84,7 @@ def test_a_persons_own_settings_and_kernels_do_not_count(home):
     assert port >= 8888 and "argon2" not in there and "/nowhere" not in there
 
 
+@pytest.mark.slow
 def test_with_them_this_test_would_fail(home):
     there = said(dict(os.environ))
     assert "argon2" in there or "/nowhere/python" in there

@@ -112,6 +112,7 @@ def test_a_name_without_a_number_is_refused(name):
         lab.runs_dir(name)
 
 
+@pytest.mark.slow
 def test_peft_works_beside_an_old_torchao(tmp_path):
     (tmp_path / "torchao").mkdir()
     (tmp_path / "torchao" / "__init__.py").write_text("")
