@@ -180,10 +180,14 @@ def open_code(page: Any, server: Server, code: str) -> None:
 
 
 def run_instead(page: Any, code: str) -> None:
-    """Run code in the one cell of the open notebook, whose output goes; its kernel goes on."""
+    """Run code in the one cell of the open notebook, which is saved with it; its output goes, its
+    kernel goes on.
+    """
     page.evaluate(
-        """async code => { const cell = jupyterapp.shell.currentWidget.content.widgets[0];
+        """async code => { const shown = jupyterapp.shell.currentWidget;
+        const cell = shown.content.widgets[0];
         cell.model.sharedModel.setSource(code); cell.model.clearExecution();
+        await shown.context.save();
         await jupyterapp.commands.execute('notebook:run-all-cells'); }""",
         code,
     )
