@@ -3,6 +3,7 @@ where, said aloud.
 """
 
 import atexit
+import gc
 import os
 import re
 import shutil
@@ -106,6 +107,14 @@ def pytest_collection_modifyitems(items):
     result = yield
     items.sort(key=place)
     return result
+
+
+def pytest_collection_finish():
+    """What was loaded so far stays: the garbage collector need not walk through it again and again,
+    which is a twentieth of the tests' time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
