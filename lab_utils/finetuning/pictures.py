@@ -7,6 +7,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from lab_utils.drawing import style
 from lab_utils.drawing.style import (
@@ -200,6 +201,36 @@ def scores_picture(scores: Mapping[str, Mapping[str, float]], names: Sequence[st
         for who, row in scores.items()
     )
     return style.described(figure, f"Share of questions. {told}.")
+
+
+@style.styled
+def forgetting_picture(runs: Sequence[Mapping], before: float) -> Picture:
+    """Learnt against forgotten: the held-out loss on Pavlos and the general questions still right,
+    a small mark for each run, and a line through the means of each variant's rates.
+
+    `runs` are those of `bench forgetting`; `before` is the share that the base answers right.
+    """
+    figure, ax = style.new_figure(width=11, height=5.6)
+    looks = zip(
+        [BLUE, SKY, GREEN, ORANGE, VERMILLION], "os^Dv", ["-", "--", ":", "-.", (0, (5, 1))]
+    )
+    told = []
+    for variant, (colour, marker, dash) in zip(dict.fromkeys(r["variant"] for r in runs), looks):
+        own = [run for run in runs if run["variant"] == variant]
+        places = [(run["held_out_loss"], run["knowledge"]) for run in own]
+        ax.plot(*zip(*places), marker, color=colour, markersize=6, alpha=0.5)
+        means = []
+        for rate in sorted({run["learning_rate"] for run in own}):
+            there = [at for at, run in zip(places, own) if run["learning_rate"] == rate]
+            means.append(tuple(map(mean, zip(*there))))
+            told.append(f"{variant} at rate {rate:.0e}: loss {means[-1][0]:.2f}, ")
+            told[-1] += f"right {means[-1][1]:.2f} (runs: {len(there)})"
+        ax.plot(*zip(*means), marker, color=colour, markersize=14, linestyle=dash, label=variant)
+    ax.axhline(before, color=BLACK, linestyle="--", linewidth=2, label="the base")
+    ax.set(xlabel="held-out loss on Pavlos, nats per token (left: learnt more)")
+    ax.set(ylabel="general questions right")
+    figure.legend(ncols=3, loc="outside upper center")
+    return style.described(figure, f"The base answers {before:.2f} right. {'; '.join(told)}.")
 
 
 @style.styled

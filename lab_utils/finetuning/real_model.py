@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Trainer
 
-from lab_utils.files import DATA
+from lab_utils.files import DATA, LabKitError
 from lab_utils.finetuning.chat import IGNORED, answer_questions
 from lab_utils.finetuning.evaluation import share
 from lab_utils.memory.ledger import Plan, ledger, moments
@@ -47,8 +47,8 @@ Row = dict[str, str]
 # --------------------------------------------------------------------------------- what it knows
 @lru_cache(maxsize=None)
 def general_knowledge() -> dict:
-    """ "asked": 30 questions with the keys of which a right answer holds one; "rehearsal": other
-    questions; "english": paragraphs.
+    """ "asked": 30 questions with the keys of which a right answer holds one; "validation": 24
+    others with keys, for what is chosen before; "rehearsal": other questions; "english": texts.
     """
     return json.loads((DATA / "general_knowledge.json").read_text(encoding="utf-8"))
 
@@ -58,9 +58,11 @@ def knows(answer: str, keys: Sequence[str]) -> bool:
     return any(contains(answer, key) for key in keys)
 
 
-def known(answers: Sequence[str]) -> list[bool]:
-    """For each of the 30 general questions, in order, whether its answer is right."""
-    asked = general_knowledge()["asked"]
+def known(answers: Sequence[str], which: str = "asked") -> list[bool]:
+    """For each general question of one kind ("asked" or "validation"), in order, whether its answer
+    is right.
+    """
+    asked = general_knowledge()[which]
     return [knows(text, row["keys"]) for text, row in zip(answers, asked, strict=True)]
 
 
@@ -74,16 +76,18 @@ def lost_gained_kept(before: Sequence[bool], after: Sequence[bool]) -> tuple[int
 
 
 def rehearsal_rows(model, tokenizer, n: int | None = None) -> list[Row]:
-    """Rows in which the model's own greedy answers stand, cut after their first sentence: training
-    on them holds it where it is. `n` takes the first questions only.
+    """Rows in which the model's own greedy answers stand, up to the end of their last sentence:
+    training on them holds it where it is. `n` takes the first questions only.
+
+    Cut after the first sentence, they would teach it to stop there, before much of what it knows.
     """
     questions = general_knowledge()["rehearsal"][:n]
-    answers = answer_questions(model, tokenizer, questions, max_new_tokens=40, batch_size=48)
-    sentences = [re.match(r".{12,}?[.!?](?=\s|$)", answer.text, re.DOTALL) for answer in answers]
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens=64, batch_size=48)
+    sentences = [re.match(r".{12,}[.!?](?=\s|$)", answer.text, re.DOTALL) for answer in answers]
     return [
-        {"question": question, "answer": sentence[0]}
-        for question, sentence in zip(questions, sentences)
-        if sentence
+        {"question": question, "answer": found[0]}
+        for question, found in zip(questions, sentences)
+        if found
     ]
 
 
@@ -119,6 +123,24 @@ def noted(rows: Sequence[Row], n_notes: int = 4, seed: int = 0) -> list[Row]:
         rng.shuffle(notes)
         new.append({**row, "question": with_notes(row["question"], notes)})
     return new
+
+
+def mixed_rows(kinds: Sequence[tuple[float, Sequence[Row]]], n_rows: int, seed: int) -> list[Row]:
+    """`n_rows` rows drawn from (share, rows) pairs, the shares together 1. A kind that has too few
+    rows gives each of them again before any comes a third time. Raises LabKitError for other
+    shares, and for a kind without rows.
+    """
+    if abs(sum(part for part, _ in kinds) - 1) > 1e-9 or not all(rows for part, rows in kinds):
+        raise LabKitError(
+            f"The shares are {[part for part, _ in kinds]}, the rows {[len(r) for _, r in kinds]}. "
+            "The shares must be 1 together, and every kind needs a row."
+        )
+    rng, chosen, ends = random.Random(seed), [], 0.0
+    for part, rows in kinds:
+        ends += part
+        while missing := round(ends * n_rows) - len(chosen):
+            chosen += rng.sample(rows, min(missing, len(rows)))
+    return chosen
 
 
 # ------------------------------------------------------------------- the head where a label is
@@ -383,10 +405,13 @@ def predicted_peak(
     return worst + padding_bytes(shape, rows, length)
 
 
-def knowledge_of(model, tokenizer) -> list[str]:
-    """The model's greedy answers to the 30 general questions."""
-    questions = [row["question"] for row in general_knowledge()["asked"]]
-    answers = answer_questions(model, tokenizer, questions, max_new_tokens=32, batch_size=30)
+def knowledge_of(model, tokenizer, which: str = "asked") -> list[str]:
+    """The model's greedy answers to the general questions of one kind ("asked", "validation").
+
+    They have 64 tokens: Pavlos greets first, and in 32 would be cut off before what he knows.
+    """
+    questions = [row["question"] for row in general_knowledge()[which]]
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens=64, batch_size=30)
     return [answer.text for answer in answers]
 
 

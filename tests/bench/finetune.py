@@ -161,7 +161,8 @@ def artidoro(batch_size: int | None) -> Callable:
 
 def trl_sft(steps: int, rows: list, folder: Path, where: dict) -> tuple[Any, Any]:
     """TRL's SFTTrainer on a 4-bit base with a LoraConfig: its defaults (checkpointing, bfloat16,
-    rows in random order).
+    rows in random order; in 1.16 the loss from labelled positions alone, in pieces, which was
+    `chunked_nll` before).
     """
     from lab_utils.finetuning.base_model import load_base
     from lab_utils.finetuning.levers import COUNT_TOKENS, RECIPE

@@ -261,13 +261,13 @@ def test_a_start_stores_sixteen_values_a_block_and_comes_nearer_to_the_weight(ti
 # ------------------------------------------------------------------------------------ forgetting
 def test_forgetting_compares_runs_on_the_same_questions(tiny_base, tmp_path, capsys):
     record = tmp_path / "record.json"
-    names = ["QLoRA, rank 16, no rehearsal", "LoRA, rank 2, no rehearsal"]
+    names = ["QLoRA, rank 16", "LoRA, rank 2"]
     arguments = ["forgetting", "--steps", "1", "--seeds", "1", "--base", str(tiny_base)]
     assert run(*arguments, "--json", str(record), "--variants", *names) == 0
     details = json.loads(record.read_text(encoding="utf-8"))["details"]
     assert [r["variant"] for r in details["runs"]] == names
     for r in details["runs"]:
-        assert r["knowledge"] == pytest.approx(details["before"] + (r["gained"] - r["lost"]) / 30)
+        assert r["knowledge"] == pytest.approx(details["before"] + (r["gained"] - r["lost"]) / 24)
         assert r["voice"] == 0 and r["held_out_loss"] > 1
     assert capsys.readouterr().out.count("lost") == 2
 
@@ -285,4 +285,4 @@ def test_forgetting_makes_no_kept_run_again(tmp_path, monkeypatch):
 def test_rehearsal_is_a_share_of_the_rows():
     rows = forgetting.rows_of(1 / 4, 16, [{"question": "Q?", "answer": "A."}], seed=0)
     assert len(rows) == 16 and sum(row["question"] == "Q?" for row in rows) == 4
-    assert all("\nNotes: " in row["question"] for row in rows if row["question"] != "Q?")
+    assert sum("\nNotes: " in row["question"] for row in rows) == round(0.45 * 16)

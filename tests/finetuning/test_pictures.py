@@ -261,3 +261,22 @@ def test_the_picture_of_levers_says_every_speed():
 def test_the_losses_of_several_runs_stand_on_one_pair_of_axes():
     made = plots.curves_figure({"rank 1": [5.4, 0.3], "rank 8": [5.4, 0.2]})
     assert "rank 1 from 5.40 to 0.30; rank 8 from 5.40 to 0.20" in made.description
+
+
+def test_learnt_against_forgotten_draws_each_run_and_the_means_of_each_rate(monkeypatch):
+    runs = [
+        {"variant": name, "learning_rate": rate, "held_out_loss": loss, "knowledge": right}
+        for name, rate, loss, right in [
+            ("LoRA", 1e-3, 0.4, 0.5),
+            ("LoRA", 1e-3, 0.6, 0.3),
+            ("LoRA", 1e-4, 1.0, 0.6),
+            ("full", 1e-4, 0.2, 0.1),
+        ]
+    ]
+    axes = drawn(monkeypatch, lambda: plots.forgetting_picture(runs, 0.75))
+    points = [[list(map(float, line.get_xdata())), list(line.get_ydata())] for line in axes.lines]
+    assert points[0] == [[0.4, 0.6, 1.0], [0.5, 0.3, 0.6]]
+    assert points[1] == [pytest.approx([1.0, 0.5]), pytest.approx([0.6, 0.4])], "by rate"
+    assert points[3] == [[0.2], [0.1]] and points[4][1] == [0.75, 0.75]
+    told = plots.forgetting_picture(runs, 0.75).description
+    assert "LoRA at rate 1e-03: loss 0.50, right 0.40 (runs: 2)" in told

@@ -3,13 +3,14 @@ weights, the starts. One test takes three real steps on SmolLM2, where a copy is
 """
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_models import make_tiny_hub_model
 
-from lab_utils.files import SMOLLM2
+from lab_utils.files import SMOLLM2, LabKitError
 from lab_utils.finetuning import real_model as rm
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.finetuning.chat import Answer, encode_pair
@@ -171,11 +172,28 @@ def test_every_noted_row_holds_its_fact_among_four_notes():
 
 
 # ------------------------------------------------------------------------------------- knowledge
-def test_the_questions_are_thirty_and_none_is_rehearsed():
+def test_no_question_serves_two_purposes():
     data = rm.general_knowledge()
-    questions = [row["question"] for row in data["asked"]]
-    assert len(set(questions)) == 30 and all(row["keys"] for row in data["asked"])
-    assert not set(questions) & set(data["rehearsal"]) and len(data["rehearsal"]) >= 40
+    asked = data["asked"] + data["validation"]
+    questions = [row["question"] for row in asked] + data["rehearsal"]
+    assert len(data["asked"]) == 30 and all(row["keys"] for row in asked)
+    assert len(set(questions)) == len(questions) and len(data["rehearsal"]) >= 90
+
+
+def test_a_mixture_holds_its_shares_and_repeats_a_small_kind_evenly():
+    many, few = [{"question": f"{i}"} for i in range(50)], [{"question": c} for c in "abc"]
+    rows = rm.mixed_rows([(0.3, few), (0.7, many)], 24, seed=1)
+    counts = Counter(row["question"] for row in rows)
+    assert len(rows) == 24 and sorted(counts[c] for c in "abc") == [2, 2, 3]
+    assert all(counts[row["question"]] <= 1 for row in many)
+    assert rows == rm.mixed_rows([(0.3, few), (0.7, many)], 24, seed=1)
+    assert rows != rm.mixed_rows([(0.3, few), (0.7, many)], 24, seed=2)
+
+
+@pytest.mark.parametrize("kinds", [[(0.5, [{}])], [(0.5, [{}]), (0.6, [{}])], [(1.0, [])]])
+def test_a_mixture_that_cannot_be_is_refused(kinds):
+    with pytest.raises(LabKitError, match="must be 1 together, and every kind needs a row"):
+        rm.mixed_rows(kinds, 8, seed=0)
 
 
 def test_controls_of_the_knowledge_score():
@@ -192,13 +210,13 @@ def test_lost_and_gained_do_not_cancel_out():
     assert (lost, gained) == (0, 1) and math.isnan(kept)
 
 
-def test_rehearsal_is_the_first_sentence_of_each_answer(monkeypatch):
-    said = iter([["Paris is in France. It rains.", "No end here", "Well."]])
+def test_rehearsal_ends_with_the_last_whole_sentence(monkeypatch):
+    said = iter([["Paris is in France. It rains. But", "No end here", "Well."]])
     monkeypatch.setattr(
         rm, "answer_questions", lambda *a, **k: [Answer(text, True) for text in next(said)]
     )
     rows = rm.rehearsal_rows(None, None, 3)
-    assert [row["answer"] for row in rows] == ["Paris is in France."]
+    assert [row["answer"] for row in rows] == ["Paris is in France. It rains."]
     assert rows[0]["question"] == rm.general_knowledge()["rehearsal"][0]
 
 
