@@ -17,7 +17,6 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from lab_utils.finetuning.base_model import load_base
-from lab_utils.finetuning.pretraining import has_fast_bfloat16
 from lab_utils.finetuning.training import (
     FinetuneConfig,
     PadRight,
@@ -26,6 +25,7 @@ from lab_utils.finetuning.training import (
     load_for_training,
     make_trainer,
 )
+from lab_utils.start.hardware import has_fast_bfloat16
 from lab_utils.start.timing import alternating
 
 RECIPE = FinetuneConfig(method="qlora", group_by_length=True)  # lab 06's
@@ -64,7 +64,7 @@ LEVERS = {
         {"batch_size": 1}, {"gradient_accumulation_steps": RECIPE.batch_size}
     ),
     "one thread": Lever(n_threads=1),
-    "bfloat16 arithmetic": Lever(arguments={"bf16": True}),
+    "bfloat16 arithmetic": Lever({"bf16": True}),
     "weights dequantized once, for good": Lever(load=load_dequantized),
 }
 

@@ -18,6 +18,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lab_utils.start.hardware import has_fast_bfloat16
+
 log = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
@@ -273,17 +275,6 @@ class Pretraining:
                 self.log.append(self.samples(loss))
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.save()
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Whether this device multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is slower
-    than float32.
-    """
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def export(run: Pretraining, out: Path) -> None:

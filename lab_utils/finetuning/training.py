@@ -53,6 +53,7 @@ class FinetuneConfig:
     steps: int = 80
     batch_size: int = 12
     accumulate: int = 1  # a step's rows go through in so many parts: less memory, the same gradient
+    bf16: bool = False  # multiply matrices in bfloat16; what is kept between steps is as before
     seed: int = 0
     checkpointing: bool = False
     group_by_length: bool = (
@@ -367,7 +368,7 @@ def training_arguments(
                 logging_nan_inf_filter=False,
                 save_steps=config.save_every,
                 save_total_limit=2,
-                bf16=half == torch.bfloat16,
+                bf16=config.bf16 or half == torch.bfloat16,
                 fp16=half == torch.float16,
                 report_to="none",
                 remove_unused_columns=False,

@@ -1,4 +1,4 @@
-"""Checkpointing on real layers: what autograd keeps, counted, and schedules carried out."""
+"""What a step of training keeps and takes, counted on real tensors, and schedules carried out."""
 
 from __future__ import annotations
 
@@ -62,6 +62,36 @@ class _Held:
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
+
+
+def growth(compute: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
+    """(what `compute()` returns, the most bytes of tensors that were there at a time on top of
+    those before).
+    """
+    if not device.startswith("cuda"):
+        return _growth_on_cpu(compute)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = compute()
+    torch.cuda.synchronize()
+    return result, torch.cuda.max_memory_allocated() - before
+
+
+def _growth_on_cpu(compute: Callable[[], Any]) -> tuple[Any, int]:
+    """The same on a CPU: torch's profiler notes each allocation and each release."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = compute()
+    events = [
+        event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return result, most
 
 
 Layer = Callable[[Tensor], Tensor]

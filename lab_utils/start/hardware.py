@@ -87,6 +87,17 @@ def compute_dtype(device: str):
     return getattr(torch, choose(kind, capability, 0)[0])
 
 
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is slower
+    than float32.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def may_have_gpu() -> bool:
     """Whether the machine's files leave a GPU possible: importing torch, which knows, takes
     seconds.

@@ -20,6 +20,7 @@ from torch import nn
 
 from lab_utils.finetuning.training import FinetuneConfig, add_adapters
 from lab_utils.memory.ledger import Plan, ledger, moments, weight_lines
+from lab_utils.memory.measuring import growth
 from lab_utils.memory.report import measure_step, predicted_parts
 from lab_utils.memory.sizes import Architecture, tensor_bytes
 
@@ -132,36 +133,6 @@ def warm_up(device: str) -> None:
     for dtype in TYPES.values():
         x = torch.ones(256, 256, device=device, dtype=dtype, requires_grad=True)
         (x @ x).sum().backward()
-
-
-def growth(compute: Callable, device: str) -> tuple[Any, int]:
-    """(what `compute()` returns, the most bytes that were allocated at a time on top of those
-    before).
-    """
-    if device == "cpu":
-        return growth_on_cpu(compute)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    result = compute()
-    torch.cuda.synchronize()
-    return result, torch.cuda.max_memory_allocated() - before
-
-
-def growth_on_cpu(compute: Callable) -> tuple[Any, int]:
-    """The same on a CPU: torch's profiler notes each allocation and each release."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = compute()
-    events = [
-        event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"
-    ]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return result, most
 
 
 def paged_bytes(optimizer) -> int:

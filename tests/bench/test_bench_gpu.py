@@ -211,38 +211,13 @@ def test_gpu_tests_are_counted(tmp_path):
 
 
 # ----------------------------------------------------------------------------------- counting bytes
-def test_growth_is_the_most_that_was_there_at_a_time():
-    import torch
-
-    from bench.gpu_memory import growth
-
-    def compute():
-        first = torch.zeros(1000)  # 4,000 bytes
-        second = torch.zeros(500)  # 2,000 more
-        del first
-        return torch.zeros(300), second
-
-    (small, _), most = growth(compute, "cpu")
-    assert most == 6000 and small.shape == (300,)
-
-
 def test_on_a_gpu_the_allocators_counters_are_read(monkeypatch):
-    """Numbers of a card that is not here: 700 bytes at most, 100 before the work, 40 before there
-    was a model.
-    """
+    """Numbers of a card that is not here: 100 bytes now, 40 of them before there was a model."""
     import torch
 
     from bench import gpu_memory
 
-    counters = {
-        "synchronize": None,
-        "reset_peak_memory_stats": None,
-        "memory_allocated": 100,
-        "max_memory_allocated": 700,
-    }
-    for name, value in counters.items():
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    assert gpu_memory.growth(lambda: "done", "cuda") == ("done", 600)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
     paged = torch.zeros(25)
     paged.is_paged = True
     optimizer = argparse.Namespace(

@@ -726,7 +726,9 @@ def test_the_worst_moment_is_what_the_allocator_gives_at_once(
     within 5 %.
     """
     import torch
-    from bench.gpu_memory import growth, train_step
+    from bench.gpu_memory import train_step
+
+    from lab_utils.memory.measuring import growth
 
     plan = Plan(
         method=method, rank=8, sequence=64, batch=2, weights="fp32", checkpointing=checkpointing
