@@ -13,6 +13,7 @@ from bench import finetune as bench_finetune
 from lab_utils.files import ROOT, LabKitError
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.quantization import buckets as quantization
+from lab_utils.start import hardware
 
 
 def run(*words):
@@ -189,6 +190,7 @@ def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
     expected = {
         "ours": (12, 1, False),
         "ours, head where a label is": (12, 1, False),
+        "ours, there and in bfloat16": (12, 1, False),
         "artidoro/qlora": (1, 12, True),
         "artidoro/qlora, rows at once": (12, 1, True),
         "LoRA in float32": (12, 1, False),
@@ -206,15 +208,30 @@ def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
             trainer.args.gradient_accumulation_steps,
             True in found,
         ) == own, name
+        assert trainer.args.bf16 is ("bfloat16" in name)
 
 
 def test_a_recipe_that_cannot_run_is_told(monkeypatch):
     with pytest.raises(LabKitError, match="Unknown: nothing. The recipes are: ours, ours, head"):
         run("finetune", "--recipes", "nothing")
     monkeypatch.setattr(bench_finetune.importlib.util, "find_spec", lambda name: None)
-    assert list(bench_finetune.available_recipes()) == [
-        name for name in bench_finetune.RECIPES if "TRL" not in name
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: False)
+    there, left_out = bench_finetune.available_recipes()
+    missing = {"TRL SFTTrainer", "ours, there and in bfloat16"}
+    assert set(bench_finetune.RECIPES) - set(there) == missing
+    assert left_out == [
+        "TRL is not installed and was left out. To have it: pip install 'trl>=1.16'",
+        "ours, there and in bfloat16: left out, this processor has no units for it",
     ]
+
+
+def test_the_ratios_are_those_of_the_recipe_in_question():
+    speeds = {**SPEEDS, "ours, there and in bfloat16": 3000.0}
+    outcome = bench_finetune.outcome_of(
+        speeds, dict.fromkeys(speeds, 1.5), [], mine="ours, there and in bfloat16"
+    )
+    values = {measure.name: measure.value for measure in outcome.measures}
+    assert values["ours, there and in bfloat16 / ours"] == 3000 / 1600 and not outcome.problems
 
 
 def test_the_numbers_in_the_readme_are_the_records():
