@@ -12,6 +12,12 @@ from bench.browsing import (
 )
 from watching import Watch
 
+# for the next test: one cell, and no name of the test before
+CLEAN = """async () => { const {content, sessionContext} = jupyterapp.shell.currentWidget;
+    const cells = content.model.sharedModel;
+    if (cells.cells.length > 1) cells.deleteCellRange(1, cells.cells.length);
+    await sessionContext.session.kernel.requestExecute({code: '%reset -f', silent: true}).done; }"""
+
 
 @pytest.fixture(scope="session")
 def jupyterlab(tmp_path_factory):
@@ -28,10 +34,10 @@ def browser():
         yield chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def notebook(jupyterlab, browser):
-    """A page with a notebook of one cell, and its watch. The tests of a file share its kernel: to
-    start one for each and load torch there takes longer than the tests.
+    """A page with a notebook of one cell, and its watch. All demos share its kernel: to load
+    JupyterLab and torch for each takes longer than the tests.
     """
     page = browser.new_page()
     page.set_default_timeout(60_000)
@@ -59,4 +65,5 @@ def open_demo(notebook):
         return page
 
     yield opened
+    page.evaluate(CLEAN)
     watch.check()
