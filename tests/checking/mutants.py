@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,12 @@ MAX_STEPS = 8_000  # of all loops of a mutant in one call: some never end
 @dataclass(frozen=True)
 class Mutant:
     change: str  # such as "math.ceil(n / k) -> math.floor(n / k)"
-    function: Callable
+    made: Callable[[], Callable]
+
+    @property
+    def function(self) -> Callable:
+        """The mutant itself, compiled anew each time: of two with one change only one is tried."""
+        return self.made()
 
 
 class TooLong(Exception):
@@ -40,8 +45,8 @@ def mutants_of(function: Callable, arguments: tuple, answer: Any) -> list[Mutant
         text = ast.unparse(ast.fix_missing_locations(node))
         if text not in known:
             known.add(text)
-            found.append(Mutant(change, compiled(text, function)))
-    found.append(Mutant(f"always {answer!r:.40}", lambda *_: copy.deepcopy(answer)))
+            found.append(Mutant(change, partial(compiled, text, function)))
+    found.append(Mutant(f"always {answer!r:.40}", lambda: lambda *_: copy.deepcopy(answer)))
     return found
 
 

@@ -53,10 +53,11 @@ def with_answers(exercise: Exercise, cases: list[tuple]) -> Drawn:
 
 
 def sort_in(result: Score, mutant: Mutant, drawn: list[Drawn], searched: Drawn) -> None:
-    seeds = seeds_that_accept(result.exercise, mutant.function, drawn)
+    function = mutant.function
+    seeds = seeds_that_accept(result.exercise, function, drawn)
     if not seeds:
         result.refused.append(mutant.change)
-    elif len(seeds) == len(drawn) and not refusing(result.exercise, mutant.function, searched):
+    elif len(seeds) == len(drawn) and not refusing(result.exercise, function, searched):
         result.equal.append(mutant.change)
     else:
         result.accepted.append(f"{mutant.change} (on {len(seeds)} of {len(drawn)} seeds)")
