@@ -101,6 +101,8 @@ def side_task_score(answers: list[str], tasks: list[SideTask]) -> float:
 def held_out_loss(model, tokenizer, rows: list[dict[str, str]], batch_size: int = 32) -> float:
     """Mean cross entropy over the answer tokens of `rows`, in nats per token. Raises ValueError
     without rows.
+
+    Rows of like length go through together, so that little is padded.
     """
     from lab_utils.finetuning.training import PadRight
 
@@ -109,6 +111,7 @@ def held_out_loss(model, tokenizer, rows: list[dict[str, str]], batch_size: int 
     model.eval()
     collate = PadRight(tokenizer.pad_token_id)
     pairs = [encode_pair(tokenizer, row["question"], row["answer"]) for row in rows]
+    pairs.sort(key=lambda pair: len(pair["input_ids"]))
     for start in range(0, len(pairs), batch_size):
         batch = {
             name: t.to(model.device)
