@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -82,6 +83,7 @@ def _growth_on_cpu(compute: Callable[[], Any]) -> tuple[Any, int]:
     """The same on a CPU: torch's profiler notes each allocation and each release."""
     from torch.profiler import ProfilerActivity, profile
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it tells of its start and stop on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = compute()
     events = [

@@ -5,7 +5,7 @@ import torch
 from lab_utils.memory.measuring import growth
 
 
-def test_growth_is_the_most_that_was_there_at_a_time():
+def test_growth_is_the_most_that_was_there_at_a_time(capfd):
     def compute():
         first = torch.zeros(1000)  # 4,000 bytes
         second = torch.zeros(500)  # 2,000 more
@@ -14,6 +14,7 @@ def test_growth_is_the_most_that_was_there_at_a_time():
 
     (small, _), most = growth(compute)
     assert most == 6000 and small.shape == (300,)
+    assert "profiler" not in capfd.readouterr().err, "nothing of it in the notebook"
 
 
 def test_on_a_gpu_the_allocators_counters_are_read(monkeypatch):
