@@ -172,7 +172,7 @@ def trl_sft(steps: int, rows: list, folder: Path, where: dict) -> tuple[Any, Any
     from lab_utils.finetuning.training import training_arguments
 
     model, tokenizer = load_base(quantized=True, **where)
-    config = replace(RECIPE, steps=steps)
+    config = replace(RECIPE, steps=steps, learning_rate=RECIPE.rate_for(model))
     given = training_arguments(config, folder, "cpu", **COUNT_TOKENS)
     return sft_trainer(model, tokenizer, rows, given, config, LEARNING), tokenizer
 

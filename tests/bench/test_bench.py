@@ -4,6 +4,8 @@ compared.
 
 import argparse
 import json
+import sys
+import types
 
 import pytest
 
@@ -11,6 +13,7 @@ import bench
 from bench import Measure, Outcome, forgetting, starts
 from bench import finetune as bench_finetune
 from lab_utils.files import ROOT, LabKitError
+from lab_utils.finetuning import levers, training
 from lab_utils.finetuning.base_model import load_base
 from lab_utils.quantization import buckets as quantization
 from lab_utils.start import hardware
@@ -209,6 +212,26 @@ def test_what_a_recipe_does_in_its_own_way(tiny_base, tmp_path):
             True in found,
         ) == own, name
         assert trainer.args.bf16 is ("bfloat16" in name)
+
+
+def test_all_recipes_learn_at_one_rate_on_a_model_of_any_size(tiny_base, tmp_path, monkeypatch):
+    """TRL's too, whose trainer is a stand-in; only full fine-tuning has a rate of its own."""
+    monkeypatch.setattr(training, "rate_scale", lambda model, method: 0.1)
+    trl = types.ModuleType("trl")
+    trl.SFTConfig = lambda **settings: types.SimpleNamespace(**settings)
+    trl.SFTTrainer = lambda model, settings, **more: types.SimpleNamespace(
+        args=settings, remove_callback=lambda callback: None
+    )
+    monkeypatch.setitem(sys.modules, "trl", trl)
+    rows = bench_finetune.read_rows("test")[:24]
+    same = [name for name in bench_finetune.LEARNING if name != "learning_rate"]
+    for name, recipe in bench_finetune.RECIPES.items():
+        trainer, _ = recipe(2, rows, tmp_path, {"source": tiny_base})
+        rate = 5e-4 if "full" in name else 3e-3
+        assert trainer.args.learning_rate == pytest.approx(rate * 0.1), name
+        settings = training.training_arguments(levers.RECIPE, tmp_path, "cpu")
+        for setting in same:
+            assert getattr(trainer.args, setting) == getattr(settings, setting), (name, setting)
 
 
 def test_a_recipe_that_cannot_run_is_told(monkeypatch):
