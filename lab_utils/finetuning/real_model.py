@@ -200,7 +200,9 @@ class LabelledHead(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of a batch, as its share of the step's where gradients are accumulated."""
-        loss = labelled_loss(model, **inputs, n_labels=num_items_in_batch)
+        # accelerate puts its half precision round `model.forward`, which is not called here
+        with self.accelerator.autocast():
+            loss = labelled_loss(model, **inputs, n_labels=num_items_in_batch)
         return (loss, {}) if return_outputs else loss
 
 

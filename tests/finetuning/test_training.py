@@ -16,13 +16,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from lab_utils.files import ROOT
 from lab_utils.finetuning import rates
 from lab_utils.finetuning import training as finetuning
 from lab_utils.finetuning.base_model import load_base, nf4_config
 from lab_utils.finetuning.merging import MERGES, merge
+from lab_utils.finetuning.real_model import LabelledHead
 from lab_utils.finetuning.training import (
     METHODS,
     AdapterMoved,
@@ -361,15 +362,23 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("trainer_class", [Trainer, LabelledHead])
 @pytest.mark.parametrize("method", METHODS)
-def test_bf16_multiplies_in_bfloat16_and_keeps_everything_else(method, tiny_base, tmp_path):
+def test_bf16_multiplies_in_bfloat16_and_keeps_everything_else(
+    method, trainer_class, tiny_base, tmp_path
+):
     """What is kept between steps is float32 as before, and the losses are off by rounding (8 bits
     of mantissa), no more. (bitsandbytes' own backward pass stays in float32.)
     """
     config, runs, dtypes = FinetuneConfig(method, steps=3, batch_size=4), {}, {}
     for bf16 in (False, True):
         with Products() as products:
-            runs[bf16] = train(dataclasses.replace(config, bf16=bf16), tmp_path / "run", tiny_base)
+            runs[bf16] = train(
+                dataclasses.replace(config, bf16=bf16),
+                tmp_path / "run",
+                tiny_base,
+                trainer_class=trainer_class,
+            )
         dtypes[bf16] = products.dtypes
     backward = {torch.float32} if method == "qlora" else set()
     assert dtypes == {False: {torch.float32}, True: {torch.bfloat16} | backward}
