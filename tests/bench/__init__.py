@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ def record_of(name: str, outcome: Outcome) -> dict[str, Any]:
     """
     return {
         "bench": name,
-        "command": " ".join(["python3 -m lab_utils", *sys.argv[1:]]),
+        "command": shlex.join(["python3", "-m", "lab_utils", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "measures": [asdict(measure) for measure in outcome.measures],

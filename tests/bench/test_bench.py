@@ -4,6 +4,7 @@ compared.
 
 import argparse
 import json
+import shlex
 import sys
 import types
 
@@ -272,6 +273,13 @@ def test_the_numbers_in_the_readme_are_the_records():
     ) in readme
     trl, lora = ratios("bench_finetune_smollm2.json", bench_finetune.IN_BFLOAT16)
     assert f"products in bfloat16, {trl:.1f} and {lora:.2f} times" in readme
+
+
+def test_a_record_keeps_a_command_that_can_be_given_again(monkeypatch):
+    words = ["bench", "finetune", "--recipes", "ours", "LoRA in float32"]
+    monkeypatch.setattr(sys, "argv", ["lab_utils", *words])
+    command = bench.record_of("finetune", Outcome([], ""))["command"]
+    assert shlex.split(command) == ["python3", "-m", "lab_utils", *words]
 
 
 # ---------------------------------------------------------------------------------------- starts
