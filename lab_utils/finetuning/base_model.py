@@ -146,6 +146,19 @@ def same_numbers_in_eval(model) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def set_compute_dtype(model, dtype: torch.dtype) -> None:
+    """Have 4-bit layers dequantize straight to `dtype` and multiply in it.
+
+    Under autocast they multiply in it anyway, but dequantize to the type that they were loaded with
+    and cast each weight, twice a step.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = module.weight.quant_state.dtype = dtype
+
+
 def load_base(
     tier: str = "cpu",
     *,

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
-from lab_utils.finetuning.base_model import load_base
+from lab_utils.finetuning.base_model import load_base, set_compute_dtype
 from lab_utils.finetuning.chat import IGNORED, encode_pair
 from lab_utils.finetuning.rates import rate_scale, rates_for
 from lab_utils.memory.sizes import tensor_bytes
@@ -444,8 +444,10 @@ def make_trainer(
     **arguments,
 ) -> Trainer:
     """transformers' Trainer with the answers-only data and this module's guards, or more;
-    `arguments` go before ours.
+    `arguments` go before ours. With `bf16` the model's 4-bit layers compute in it from here on.
     """
+    if config.bf16:
+        set_compute_dtype(model, torch.bfloat16)
     data = PairDataset(rows, tokenizer, model.config.max_position_embeddings)
     guards = [
         StopOnBadLoss(),

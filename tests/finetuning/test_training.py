@@ -350,13 +350,19 @@ def test_checkpointing_computes_layers_twice_and_changes_no_number(
 
 
 class Products(TorchDispatchMode):
-    """Context that sees the types in which matrices are multiplied, forward and backward."""
+    """Context that sees the types in which matrices are multiplied, forward and backward.
+
+    Inside it autocast does not reach into bitsandbytes' operator: a 4-bit layer multiplies in the
+    type that it was given.
+    """
 
     def __init__(self):
         super().__init__()
         self.dtypes = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.bitsandbytes.gemm_4bit.default:
+            self.dtypes.add(args[0].dtype)
         if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             self.dtypes.add(args[-1].dtype)
         return function(*args, **(kwargs or {}))
@@ -367,8 +373,8 @@ class Products(TorchDispatchMode):
 def test_bf16_multiplies_in_bfloat16_and_keeps_everything_else(
     method, trainer_class, tiny_base, tmp_path
 ):
-    """What is kept between steps is float32 as before, and the losses are off by rounding (8 bits
-    of mantissa), no more. (bitsandbytes' own backward pass stays in float32.)
+    """All products, those of 4-bit layers and of the backward pass too. What is kept between steps
+    is float32 as before, and the losses are off by rounding (8 bits of mantissa), no more.
     """
     config, runs, dtypes = FinetuneConfig(method, steps=3, batch_size=4), {}, {}
     for bf16 in (False, True):
@@ -380,11 +386,21 @@ def test_bf16_multiplies_in_bfloat16_and_keeps_everything_else(
                 trainer_class=trainer_class,
             )
         dtypes[bf16] = products.dtypes
-    backward = {torch.float32} if method == "qlora" else set()
-    assert dtypes == {False: {torch.float32}, True: {torch.bfloat16} | backward}
+    assert dtypes == {False: {torch.float32}, True: {torch.bfloat16}}
     assert runs[True].measured_bytes == runs[False].measured_bytes
     assert runs[True].losses != runs[False].losses
     assert runs[True].losses == pytest.approx(runs[False].losses, rel=0.01)
+
+
+def test_bf16_spares_a_cast_and_changes_no_loss(tiny_base, tmp_path, monkeypatch):
+    """4-bit layers that were left in float32 give the same losses under autocast."""
+    config = FinetuneConfig("qlora", steps=3, batch_size=4, bf16=True)
+    straight = train(config, tmp_path / "a", tiny_base)
+    monkeypatch.setattr(finetuning, "set_compute_dtype", lambda model, dtype: None)
+    cast = train(config, tmp_path / "b", tiny_base)
+    assert straight.losses == pytest.approx(cast.losses, rel=1e-4)
+    layer = straight.model.get_base_model().model.layers[0].self_attn.q_proj.base_layer
+    assert layer.compute_dtype == layer.weight.quant_state.dtype == torch.bfloat16
 
 
 def test_the_same_seed_gives_the_same_losses(uninterrupted, tiny_base, tmp_path):
