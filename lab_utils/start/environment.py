@@ -48,8 +48,8 @@ STAMP, UNFINISHED = "lab-kit-stamp.txt", "unfinished"  # a file in .venv, and it
 VARIABLES = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # oneDNN, which multiplies bfloat16 matrices, and torch's own layer above it keep a program for
-    # each of the last 1024 shapes. With batches of ever other lengths that made 0.7 GB more within
-    # 25 of lab 09's steps; with few programs kept in both, none, and no step was slower.
+    # each of the last 1024 shapes. With batches of ever other lengths that made 0.6 GB more within
+    # 25 of lab 09's steps (torch 2.13; one limit alone hardly helped), and no step was faster.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "30",
     "LRU_CACHE_CAPACITY": "16",
     "TOKENIZERS_PARALLELISM": "false",

@@ -98,6 +98,25 @@ def test_variables_are_set_but_never_overruled():
     assert environment.VARIABLES["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+SIXTY_SHAPES_TWICE = """import torch
+for n in [*range(60)] * 2:
+    torch.ones(9, 64 + n, dtype=torch.bfloat16) @ torch.ones(64 + n, 9, dtype=torch.bfloat16)
+"""
+
+
+def test_onednn_does_not_keep_a_program_for_each_shape():
+    """By what it tells: all sixty are made again the second time. It would keep 1024."""
+    from lab_utils.start.hardware import has_fast_bfloat16
+
+    if not has_fast_bfloat16("cpu"):
+        pytest.skip("no bfloat16 units: torch asks oneDNN for no products")
+    environ = {**os.environ, "ONEDNN_VERBOSE": "2"}
+    environment.set_variables(environ)
+    command = [sys.executable, "-c", SIXTY_SHAPES_TWICE]
+    told = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+    assert told.count("create:cache_miss") == 120 and "create:cache_hit" not in told
+
+
 # --- files
 
 
